@@ -1,0 +1,1 @@
+"""Ask/tell strategies. They know spaces and costs, and nothing of Ray."""
