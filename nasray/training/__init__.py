@@ -1,0 +1,1 @@
+"""Training: the loop, the supernet, and the evaluation of its sub-networks."""

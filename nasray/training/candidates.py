@@ -1,0 +1,82 @@
+"""Evaluation of sub-networks with the weights of a trained supernet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nasray.architecture import Architecture
+from nasray.data import Batches, ImageData, Split
+from nasray.evaluation import Evaluation
+from nasray.models.supernet import Supernet
+from nasray.training.evaluate import NormPolicy, evaluate_subnet
+
+_CACHE_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateConfig:
+    """How sub-networks are compared.
+
+    Args:
+        policy: Batch-norm statistics to use.
+        batch_size: Images per forward pass; with the policy `batch` it should be at least 256.
+        calibration_images: Training images from which the policy `recalibrated` takes statistics.
+    """
+
+    policy: NormPolicy = "batch"
+    batch_size: int = 512
+    calibration_images: int = 1024
+
+
+class CandidateEvaluator:
+    """Gives the held-out accuracy and loss of sub-networks; keeps the images ready between calls.
+
+    Args:
+        supernet: Trained, on its device, in eval mode; its weights are never written.
+        data: Its holdout split is what sub-networks are compared on.
+        config: Settings.
+    """
+
+    def __init__(self, supernet: Supernet, data: ImageData, config: CandidateConfig) -> None:
+        self._supernet, self._config = supernet, config
+        self._device = next(supernet.parameters()).device
+        self._holdout = self._images(data, data.holdout)
+        self._calibration: list[tuple[Tensor, Tensor]] = []
+        if config.policy == "recalibrated":
+            rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+            self._calibration = list(self._images(data, data.train.subset(rows[: config.calibration_images])))
+
+    def __call__(self, architecture: Architecture) -> Evaluation:
+        """Return `accuracy` and `loss` of one sub-network; running out of memory is a failed evaluation."""
+        start = time.perf_counter()
+        try:
+            network = self._supernet.extract(architecture)
+            metrics = evaluate_subnet(network, self._holdout, policy=self._config.policy, calibration=self._calibration)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            return Evaluation(status="failed", reason=f"out of memory: {error}", seconds=time.perf_counter() - start)
+        return Evaluation.from_metrics(metrics, time.perf_counter() - start)
+
+    def _images(self, data: ImageData, split: Split) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return batches, kept on the device where they fit."""
+        batches = Batches(
+            split,
+            data,
+            batch_size=self._config.batch_size,
+            device=self._device,
+            channels_last=True,
+            num_workers=1,
+        )
+        size = batches.num_images * data.channels * data.resolution**2 * 4
+        return list(batches) if size <= _CACHE_BYTES else batches
+
+
+def comparison_data(data: ImageData, config: CandidateConfig) -> ImageData:
+    """Return the data set with only the images that evaluators need, so that little travels to them."""
+    rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    kept = rows[: config.calibration_images] if config.policy == "recalibrated" else rows[:1]
+    return replace(data, train=data.train.subset(kept), test=data.test.subset(torch.arange(1)))

@@ -1,0 +1,111 @@
+"""What a training step minimises.
+
+Tensor letters: B images, C channels, H and W height and width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasray.models.supernet import Supernet
+from nasray.training.trainer import Backward
+
+
+def ordered_dropout(
+    supernet: Supernet, generator: np.random.Generator, *, num_subnets: int, label_smoothing: float = 0.0
+) -> Backward:
+    """Train many sub-networks in one step, each option of each layer almost equally often.
+
+    The batch is cut into `num_subnets` equal parts; each is seen by its own sub-network, which computes only the
+    channels that it keeps, and the gradients add up to those of the mean loss over the batch. Batch norm takes its
+    statistics over the images of a sub-network. With as many sub-networks as images this is the paper's ordered
+    dropout but for batch norm; see `masked_ordered_dropout` for that.
+
+    Source: Yang et al. 2021, Sec. 2.3. Deviation: images of one part share a sub-network, so that dropped channels
+    need not be computed.
+
+    Args:
+        supernet: In training mode.
+        generator: Draws the sub-networks.
+        num_subnets: Sub-networks per step; at most the batch.
+        label_smoothing: Share of the label spread over all classes.
+    """
+
+    def backward(images: Tensor, labels: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
+        # Batch norm cannot take statistics of a single image at 1x1 pixels: parts have at least two.
+        count = max(1, min(num_subnets, len(labels) // 2))
+        total = torch.zeros((), device=labels.device)
+        parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+        for architecture, (part, targets) in zip(supernet.space.balanced(count, generator), parts, strict=True):
+            supernet.activate(architecture)
+            logits = supernet(part).float()
+            loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum") / len(labels)
+            scale(loss).backward()
+            total += loss.detach()
+        return total
+
+    return backward
+
+
+def masked_ordered_dropout(
+    supernet: Supernet, generator: np.random.Generator, *, label_smoothing: float = 0.0
+) -> Backward:
+    """Train one sub-network per image in a single pass, by zeroing what each image's sub-network lacks.
+
+    Source: Yang et al. 2021, Sec. 2.3, Fig. 4 and 5. Deviation: none.
+    """
+
+    def backward(images: Tensor, labels: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
+        architectures = supernet.space.balanced(len(labels), generator)
+        logits = supernet.forward_masked(images, architectures).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        scale(loss).backward()
+        return loss.detach()
+
+    return backward
+
+
+def cross_entropy(model: nn.Module, *, label_smoothing: float = 0.0) -> Backward:
+    """Train one network against the labels."""
+
+    def backward(images: Tensor, labels: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
+        loss = F.cross_entropy(model(images).float(), labels, label_smoothing=label_smoothing)
+        scale(loss).backward()
+        return loss.detach()
+
+    return backward
+
+
+def distillation(
+    model: nn.Module, teacher: nn.Module, *, label_smoothing: float = 0.0, weight: float = 0.5, temperature: float = 1.0
+) -> Backward:
+    """Train one network against the labels and a teacher's probabilities.
+
+    The loss is (1 - weight) x cross entropy + weight x temperature^2 x KL(teacher || model).
+
+    Source: Hinton et al. 2015; Yang et al. 2021, appendix A.1 (teacher only). Deviation: the paper names neither
+    weight nor temperature.
+
+    Raises:
+        ValueError: If the weight is not in [0, 1] or the temperature not positive.
+    """
+    if not 0 <= weight <= 1 or not temperature > 0:
+        raise ValueError(f"`weight` must be in [0, 1] and `temperature` positive, got {weight} and {temperature}.")
+    teacher.eval().requires_grad_(False)
+
+    def backward(images: Tensor, labels: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad():
+            target = F.log_softmax(teacher(images).float() / temperature, 1)
+        logits = model(images).float()
+        hard = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        soft = F.kl_div(F.log_softmax(logits / temperature, 1), target, reduction="batchmean", log_target=True)
+        loss = (1 - weight) * hard + weight * temperature**2 * soft
+        scale(loss).backward()
+        return loss.detach()
+
+    return backward

@@ -1,0 +1,1 @@
+"""The only home of Ray: searches as Tune trainables, evaluation actors, the runner."""
