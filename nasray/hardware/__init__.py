@@ -1,0 +1,1 @@
+"""What an architecture costs on hardware: multiply-adds, parameters, memory, latency."""

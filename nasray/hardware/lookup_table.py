@@ -1,0 +1,179 @@
+"""Per-layer latency lookup table: the latency of any network of a space, without building it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from nasray.architecture import Architecture
+from nasray.hardware.cost import Cost, CostValue
+from nasray.hardware.device import DeviceFingerprint
+from nasray.hardware.layer_key import LayerKey, network_keys, required_keys
+from nasray.hardware.table_file import read_rows
+from nasray.spaces.mobile import MobileSpace
+from nasray.spaces.network_plan import NetworkPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableCheck:
+    """How well a table's sums agree with whole networks timed on the same device.
+
+    Args:
+        space: Name of the search space.
+        num_networks: How many random architectures were timed.
+        median_ratio: Median of predicted over measured; 1 is best.
+        mean_absolute_percentage_error: Mean of |predicted - measured| / measured, in percent.
+        kendall_tau: Rank correlation of predicted and measured; 1 is best. Random architectures are alike in
+            latency, so it is a hard test.
+    """
+
+    space: str
+    num_networks: int
+    median_ratio: float
+    mean_absolute_percentage_error: float
+    kendall_tau: float
+
+    def describe(self) -> str:
+        """Return a short text with the figures."""
+        return (
+            f"checked on {self.num_networks} networks of {self.space}: predicted/measured {self.median_ratio:.2f}, "
+            f"error {self.mean_absolute_percentage_error:.1f} %, Kendall tau {self.kendall_tau:.2f}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyTable:
+    """Latencies of layers and residual additions on one device; a network's latency is their sum.
+
+    Blind to what layers do to each other (caches, overlapping): see `checks`. Built by `build_latency_table`.
+
+    Args:
+        device: The device of the measurements.
+        batch_size: Images at a time.
+        entries: Median latency in ms by configuration.
+        checks: Comparison with whole networks, by the name of the space.
+
+    Source: Yang et al. 2018 (NetAdapt), layer-wise look-up tables. Deviation: the additions of residual blocks are
+    entries too.
+    """
+
+    device: DeviceFingerprint
+    batch_size: int
+    entries: Mapping[LayerKey, float]
+    checks: Mapping[str, TableCheck] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path, *, any_device: bool = False) -> LatencyTable:
+        """Read a table from its file.
+
+        Args:
+            path: The file.
+            any_device: Whether to accept a table of another device than this machine's.
+
+        Raises:
+            ValueError: If the file is no table, or one of another device.
+        """
+        header, *rows = read_rows(path)
+        device = DeviceFingerprint.from_json(header["device"])
+        if not any_device:
+            check_same_device(device, path)
+        latencies_ms: defaultdict[LayerKey, list[float]] = defaultdict(list)
+        for row in rows:
+            if "layer" in row:
+                latencies_ms[LayerKey(**row["layer"])].append(row["latency_ms"])
+        checks = [TableCheck(**row["check"]) for row in rows if "check" in row]
+        return cls(
+            device=device,
+            batch_size=header["batch_size"],
+            entries={key: statistics.median(values) for key, values in latencies_ms.items()},
+            checks={check.space: check for check in checks},
+        )
+
+    def predict(self, plan: NetworkPlan) -> float:
+        """Return the latency of a network in ms.
+
+        Raises:
+            ValueError: If the table lacks one of its layers.
+        """
+        try:
+            return sum(self.entries[key] for key in network_keys(plan))
+        except KeyError as error:
+            raise ValueError(_lacks(error.args[0], plan.spec.name)) from error
+
+    def check_covers(self, space: MobileSpace) -> None:
+        """Make sure that every network of a space can be predicted.
+
+        Raises:
+            ValueError: If the table lacks a layer.
+        """
+        missing = next((key for key in required_keys(space) if key not in self.entries), None)
+        if missing is not None:
+            raise ValueError(_lacks(missing, space.name))
+
+    def describe(self) -> str:
+        """Return a short text: the table's size, device and checks."""
+        return self._description
+
+    @cached_property
+    def _description(self) -> str:
+        checks = [f"; {check.describe()}" for check in self.checks.values()] or ["; unchecked"]
+        device = f"{self.device.describe()}, batch size {self.batch_size}"
+        return f"lookup table of {len(self.entries)} layers, {device}{''.join(checks)}"
+
+
+class LookupLatency(Cost):
+    """Latency by the lookup table.
+
+    Args:
+        space: The search space.
+        table: A table that covers it.
+
+    Raises:
+        ValueError: If the table lacks a layer of the space.
+    """
+
+    name = "latency"
+    unit = "ms"
+
+    def __init__(self, space: MobileSpace, table: LatencyTable) -> None:
+        table.check_covers(space)
+        self.space = space
+        self.table = table
+
+    def __call__(self, architecture: Architecture) -> CostValue:
+        """Return the predicted latency in ms."""
+        latency_ms = self.table.predict(self.space.plan(architecture))
+        return CostValue(value=latency_ms, unit=self.unit, source=self.table.describe(), quality="predicted")
+
+
+def check_same_device(device: DeviceFingerprint, path: Path) -> None:
+    """Make sure that a table's device is this machine's. Threads are a setting of the table, not of the machine.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        here = DeviceFingerprint.of(device.kind, threads=device.threads)
+    except ValueError:  # a GPU's table where there is no GPU
+        here = DeviceFingerprint.of("cpu")
+    if here != device:
+        raise ValueError(
+            f"`path` must be a latency table of this device, {_full(here)}, got one of {_full(device)} in {path}. "
+            "Build a table here, or pass any_device=True to predict for that device."
+        )
+
+
+def _full(device: DeviceFingerprint) -> str:
+    return f"{device.describe()}, {device.dtype}, {device.system}"
+
+
+def _lacks(key: LayerKey, space: str) -> str:
+    wanted = ", ".join(f"{name} {value}" for name, value in key._asdict().items())
+    return (
+        f"`table` must hold every layer of {space!r}, got none for {wanted}. "
+        "Call build_latency_table with the table's path and this space: only what is missing is measured."
+    )

@@ -1,0 +1,118 @@
+"""Build a latency lookup table by timing every layer that a search space can need."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nasray.hardware.device import DeviceFingerprint, check_device
+from nasray.hardware.layer_key import LayerKey, required_keys
+from nasray.hardware.lookup_table import LatencyTable, check_same_device
+from nasray.hardware.table_file import SCHEMA_VERSION, append_row, mend, read_rows
+from nasray.hardware.timing import Run, Timing, time_runs, torch_threads
+from nasray.models.functions import add_padded
+from nasray.models.plain import build_layer
+from nasray.spaces.mobile import MobileSpace
+
+Progress = Callable[[int, int], None]
+"""Called with the measurements done and those needed in all."""
+
+
+def build_latency_table(
+    path: Path,
+    space: MobileSpace,
+    *,
+    device: str = "cpu",
+    batch_size: int = 1,
+    threads: int = 1,
+    rounds: int = 3,
+    budget_s: float = 0.002,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LatencyTable:
+    """Time every layer of a space, or what an earlier build did not get to.
+
+    Every layer is timed once in each round and a round goes in random order, so that a machine that slows down for
+    a while spoils no layer; the median of the rounds counts.
+
+    Args:
+        path: File of the table. If it exists, it is continued and nothing is timed again.
+        space: The search space.
+        device: "cpu", "cuda" or "cuda:<index>".
+        batch_size: Images at a time.
+        threads: Threads of torch while timing on a CPU. One is the steadiest.
+        rounds: How often to time each layer.
+        budget_s: Seconds of samples for a layer in a round; warm-up comes on top.
+        seed: Seed of the order.
+        progress: Called after each measurement.
+
+    Raises:
+        ValueError: If the file holds a table of another device, number of threads or batch size.
+    """
+    fingerprint, place = DeviceFingerprint.of(device, threads=threads), check_device(device)
+    done = _open(path, fingerprint, batch_size)
+    keys, order = required_keys(space), np.random.default_rng(seed)
+    total = rounds * len(keys)
+    finished = sum(min(rounds, done[key]) for key in keys)
+    for turn in range(rounds):
+        waiting = [key for key in keys if done[key] <= turn]
+        for index in order.permutation(len(waiting)):
+            with torch_threads(threads):
+                timing = time_layer(waiting[index], device=place, batch_size=batch_size, budget_s=budget_s)
+            append_row(path, _row(waiting[index], timing))
+            finished += 1
+            if progress is not None:
+                progress(finished, total)
+    return LatencyTable.load(path)
+
+
+def time_layer(key: LayerKey, *, device: torch.device, batch_size: int, budget_s: float) -> Timing:
+    """Time one layer, or one residual addition, with random weights and input."""
+    with torch.inference_mode():
+        return time_runs(_run(key, device, batch_size), device=device, budget_s=budget_s, warmup_s=budget_s / 4)
+
+
+def _run(key: LayerKey, device: torch.device, batch_size: int) -> Run:
+    generator = torch.Generator().manual_seed(0)
+
+    def image(channels: int) -> torch.Tensor:
+        return torch.randn(batch_size, channels, key.in_size, key.in_size, generator=generator).to(device)
+
+    x_BCHW = image(key.in_channels)
+    if key.kind == "residual":
+        branch_BCHW = image(key.filters)
+        return lambda: add_padded(branch_BCHW, x_BCHW)
+    with torch.random.fork_rng(devices=[]):
+        layer = build_layer(key.plan()).to(device).eval()
+    return lambda: layer(x_BCHW)
+
+
+def _open(path: Path, device: DeviceFingerprint, batch_size: int) -> Counter[LayerKey]:
+    """Start the file or continue it; return how often each layer was timed."""
+    mend(path)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = {"schema_version": SCHEMA_VERSION, "unit": "ms", "batch_size": batch_size, "device": device.to_json()}
+        append_row(path, header)
+    header, *rows = read_rows(path)
+    written = DeviceFingerprint.from_json(header["device"])
+    check_same_device(written, path)
+    if (header["batch_size"], written.threads) != (batch_size, device.threads):
+        raise ValueError(
+            f"`batch_size` and `threads` must be {header['batch_size']} and {written.threads} to continue {path}, got "
+            f"{batch_size} and {device.threads}. Choose another path."
+        )
+    return Counter(LayerKey(**row["layer"]) for row in rows if "layer" in row)
+
+
+def _row(key: LayerKey, timing: Timing) -> dict[str, object]:
+    return {
+        "layer": key._asdict(),
+        "latency_ms": timing.median_ms,
+        "spread_ms": timing.spread_ms,
+        "repeats": timing.repeats,
+    }
