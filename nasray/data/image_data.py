@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from nasray.data.augmentation import Augmentation
 from nasray.data.splits import Split
@@ -72,7 +73,7 @@ class ImageData:
             split.update_digest(digest)
         return digest.hexdigest()
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> dict[str, Any]:
         """Return a summary of the data set that JSON can hold."""
         skipped_images = self.skipped_images
         return {

@@ -21,6 +21,7 @@ from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_spec import NetworkSpec
 from nasray.training import losses
 from nasray.training.config import TrainingConfig
+from nasray.training.evaluate import evaluate, recalibrate
 from nasray.training.trainer import Backward, Trainer, average_buffers
 
 Weights = Mapping[str, np.ndarray]
@@ -124,6 +125,10 @@ class TrainingJob(abc.ABC):
     def start(self, data: ImageData, place: Place) -> RunningJob:
         """Build model, optimizer and data for this worker; all workers start from the same weights."""
 
+    def final_metrics(self, running: RunningJob, data: ImageData, place: Place) -> dict[str, float]:
+        """Return what is measured once, after the last epoch."""
+        return {}
+
     def _generator(self, place: Place) -> np.random.Generator:
         """Return a generator of this worker's own."""
         return np.random.default_rng([self.seed, place.rank])
@@ -206,6 +211,18 @@ class NetworkJob(TrainingJob):
             generator=self._generator(place),
         )
 
+    def final_metrics(self, running: RunningJob, data: ImageData, place: Place) -> dict[str, float]:
+        """Return the averaged network's accuracy on the test images."""
+        batches = Batches(
+            data.test,
+            data,
+            batch_size=256,
+            device=place.device,
+            channels_last=True,
+            num_workers=place.decode_threads,
+        )
+        return {"test_accuracy": evaluate(running.trainer.evaluated.eval(), batches)["accuracy"]}
+
     def _backward(self, network: nn.Module, teacher: PlainNetwork | None, data: ImageData, place: Place) -> Backward:
         smoothing = self.training.label_smoothing
         if teacher is None:
@@ -223,8 +240,6 @@ class NetworkJob(TrainingJob):
 
 def calibrate_on_training_images(network: nn.Module, data: ImageData, device: str, *, num_images: int = 1024) -> None:
     """Take batch-norm statistics of a network that was extracted from a supernet anew."""
-    from nasray.training.evaluate import recalibrate
-
     split = data.train.subset(torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:num_images])
     recalibrate(network, Batches(split, data, batch_size=256, device=device, channels_last=True))
 

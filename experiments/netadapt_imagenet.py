@@ -1,0 +1,132 @@
+"""NetAdaptV2: find, train and export networks that are accurate and cheap.
+
+Without options it runs in a few minutes on scikit-learn's bundled handwritten digits. Given ImageNet and a paper preset
+it is the published search.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nasray.data import load_image_data
+from nasray.records import RunDirectory
+from nasray.report import result_table
+from nasray.tune.cli_errors import exit_status
+from nasray.tune.netadapt import NetAdaptRun, new_run_path
+from nasray.tune.netadapt_settings import PRESETS, NetAdaptSettings, Target, check_network
+from nasray.tune.progress import StageProgress
+from nasray.tune.session import ClusterConfig
+
+Option = typer.Option
+
+
+def main(
+    preset: Annotated[str, Option(help=f"Recipe: {', '.join(PRESETS)}.")] = "quick",
+    data: Annotated[
+        Path | None,
+        Option(help="CIFAR-10/100 (python batches or parquet) or an ImageNet folder; none uses bundled digits."),
+    ] = None,
+    run_dir: Annotated[Path | None, Option(help="Folder of the run; by default a new one under runs/.")] = None,
+    network: Annotated[str | None, Option(help="Initial network, as mobile-32; by default fits the images.")] = None,
+    cost: Annotated[
+        list[str] | None,
+        Option(
+            help="Cost to limit: macs, parameters, memory (bytes), latency (ms, by lookup table), "
+            "measured-latency (ms). Repeatable."
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None, Option(help="Where to stop: 50% of the initial cost, or a value in its unit. Repeatable.")
+    ] = None,
+    optimizer: Annotated[str | None, Option(help="multi-layer (NetAdaptV2) or single-layer (NetAdaptV1).")] = None,
+    samples: Annotated[int | None, Option(help="J, samples per iteration.")] = None,
+    layers: Annotated[int | None, Option(help="L, layers that a sample may shrink.")] = None,
+    first_reduction: Annotated[float | None, Option(help="Share of the initial cost saved first, 0.03 is 3 %.")] = None,
+    epochs: Annotated[int | None, Option(help="Epochs of the supernet.")] = None,
+    final_epochs: Annotated[int | None, Option(help="Epochs of each discovered network.")] = None,
+    max_train: Annotated[int | None, Option(help="Most training images to use.")] = None,
+    latency_table: Annotated[Path | None, Option(help="Lookup table of this device; by default one is built.")] = None,
+    seed: Annotated[list[int] | None, Option(help="Seed; repeat for several supernets and searches.")] = None,
+    workers: Annotated[int | None, Option(help="Evaluation actors; by default one per GPU or processor.")] = None,
+    training_workers: Annotated[int, Option(help="Data-parallel workers of a training.")] = 1,
+    address: Annotated[str | None, Option(help="Ray cluster: auto or its address; by default Ray starts here.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with the run in --run-dir.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
+    no_progress: Annotated[bool, Option("--no-progress", help="Show no progress.")] = False,
+    json_file: Annotated[Path | None, Option("--json", help="Write the result table here as JSON.")] = None,
+) -> None:
+    """Find, train and export networks that are accurate and cheap (NetAdaptV2)."""
+    console = Console()
+    if preset not in PRESETS:
+        raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset!r}.")
+    settings = changed(PRESETS[preset](), locals())
+    images = load_image_data(data, max_train=settings.max_train if data else None)
+    run = NetAdaptRun(settings, images, seeds=seed or [0], latency_table=latency_table)
+    for line in [images.notice or "", *run.describe()]:
+        if line:
+            console.print(line, highlight=False, soft_wrap=True)
+    if dry_run:
+        return
+    records = RunDirectory.create(
+        run_dir or new_run_path(),
+        method="netadaptv2",
+        preset=preset,
+        configuration=settings.to_json() | {"network": run.space.name, "seeds": list(run.seeds)},
+        seed=run.seeds[0],
+        data=images.describe(),
+        resume=resume,
+    )
+    records.update(status="running", command=["python", *sys.argv])
+    console.print(f"Run directory: {records.path}", highlight=False, soft_wrap=True)
+    try:
+        rows = run.execute(
+            records,
+            StageProgress(console, is_quiet=no_progress),
+            cluster=ClusterConfig(address=address),
+            num_workers=workers,
+            training_workers=training_workers,
+        )
+    except BaseException as error:
+        records.update(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        console.print(f"Not finished. Go on with: --resume --run-dir {records.path}", highlight=False, soft_wrap=True)
+        raise
+    console.print(result_table(rows))
+    console.print(f"Report: {records.path / 'report.html'}", highlight=False, soft_wrap=True)
+    if json_file:
+        json_file.write_text(json.dumps(rows, indent=1))
+
+
+def changed(settings: NetAdaptSettings, options: dict[str, Any]) -> NetAdaptSettings:
+    """Return the preset with the options that were given."""
+    check_network(options["network"])
+    given = {
+        "network": options["network"],
+        "costs": tuple(options["cost"] or ()),
+        "targets": tuple(Target.parse(text) for text in options["target"] or ()),
+        "optimizer": options["optimizer"],
+        "num_samples": options["samples"],
+        "num_layers": options["layers"],
+        "first_reduction": options["first_reduction"],
+        "max_train": options["max_train"],
+    }
+    if options["epochs"]:
+        given["supernet"] = rescaled(settings.supernet, options["epochs"])
+    if options["final_epochs"]:
+        given["final"] = rescaled(settings.final, options["final_epochs"])
+    return replace(settings, **{name: value for name, value in given.items() if value not in (None, ())})
+
+
+def rescaled(recipe: Any, epochs: int) -> Any:
+    """Return a recipe of another length, whose rate falls as far."""
+    return replace(recipe, epochs=epochs, decay_epochs=recipe.decay_epochs * epochs / recipe.epochs)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

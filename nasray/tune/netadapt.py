@@ -1,0 +1,274 @@
+"""NetAdaptV2 from end to end on Ray: supernet, searches, final training, export, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from nasray.architecture import Architecture
+from nasray.data import ImageData
+from nasray.hardware.cost import Cost
+from nasray.hardware.lookup_table import LatencyTable
+from nasray.hardware.registry import make_cost
+from nasray.hardware.table_builder import build_latency_table
+from nasray.hardware.table_check import check_latency_table
+from nasray.records import RunDirectory
+from nasray.report import write_report
+from nasray.search.coordinate_descent import CoordinateDescent
+from nasray.spaces.mobile import MobileSpace
+from nasray.training.candidates import comparison_data
+from nasray.training.jobs import NetworkJob, SupernetJob
+from nasray.tune.checkpoints import load_weights
+from nasray.tune.discovered import Discovered, NetworkWriter
+from nasray.tune.netadapt_settings import NetAdaptSettings, Target
+from nasray.tune.progress import StageProgress
+from nasray.tune.search_trial import SearchTask, architecture_of, metric_name
+from nasray.tune.session import ClusterConfig, Workers, ray_session
+from nasray.tune.stages import Stages, put_weights
+
+INITIAL = "initial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """One search of a run: under which cost, to which target, with which seed."""
+
+    cost: str
+    target: Target
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its trial: letters, digits, dots and dashes."""
+        return f"{self.cost}-{str(self.target).replace('%', 'pct').replace('+', '')}-seed{self.seed}"
+
+
+class NetAdaptRun:
+    """One run: plans it, checks that its targets can be reached, and carries it out stage by stage.
+
+    Args:
+        settings: What to compute.
+        data: Data set.
+        seeds: A supernet, and searches to every target under every cost, for each.
+        latency_table: Lookup table of this device to use for the cost `latency`; None builds one in the run.
+    """
+
+    def __init__(
+        self, settings: NetAdaptSettings, data: ImageData, *, seeds: Sequence[int], latency_table: Path | None = None
+    ) -> None:
+        self.settings, self.data, self.seeds = settings, data, tuple(seeds)
+        self.latency_table = latency_table
+        self.space = settings.space(num_classes=data.num_classes, channels=data.channels, resolution=data.resolution)
+        self.searches = [
+            Search(cost=cost, target=target, seed=seed)
+            for seed in self.seeds
+            for cost in settings.costs
+            for target in settings.targets
+        ]
+        for cost in settings.costs:
+            if cost not in ("latency", "measured-latency"):
+                self._check_targets(make_cost(cost, self.space))
+
+    def describe(self) -> list[str]:
+        """Return what the run will do, a line each."""
+        initial = self.space.plan(self.space.largest())
+        settings = self.settings
+        lines = [
+            f"Data: {self.data.name}, {len(self.data.train):,} images to train on, {len(self.data.holdout):,} to "
+            f"compare candidates on, {len(self.data.test):,} to test on.",
+            f"Initial network: {self.space.name}, {initial.macs / 1e6:.2f}M MACs, {initial.parameters / 1e6:.3f}M "
+            f"parameters, {len(self.space.choices)} choices.",
+            f"Supernet: {settings.supernet.epochs} epochs at batch {settings.supernet.batch_size}, "
+            f"{len(self.seeds)} seed(s).",
+        ]
+        for cost in settings.costs:
+            targets = ", ".join(str(target) for target in settings.targets)
+            lines.append(
+                f"Search: {settings.optimizer} coordinate descent, {cost} to {targets}, J = {settings.num_samples}, "
+                f"L = {settings.num_layers}, first reduction {settings.first_reduction:.1%}, decay {settings.decay}."
+            )
+        lines.append(f"Final training: {settings.final.epochs} epochs for each discovered network.")
+        return lines
+
+    def execute(
+        self,
+        run: RunDirectory,
+        progress: StageProgress,
+        *,
+        cluster: ClusterConfig,
+        num_workers: int | None = None,
+        training_workers: int = 1,
+    ) -> list[dict[str, Any]]:
+        """Carry the run out, or what is left of it; returns the rows of the result table.
+
+        Args:
+            run: Where to record.
+            progress: What to show meanwhile.
+            cluster: Which Ray.
+            num_workers: Evaluators of a search; None for one per GPU or processor.
+            training_workers: Data-parallel workers of a training.
+
+        Raises:
+            InfeasibleTargetError: If a latency target is out of reach, known once latencies are.
+        """
+        if self.data.notice:
+            run.add_notice(self.data.notice)
+        stages = Stages(run, progress)
+        costs = self._costs(stages)
+        with ray_session(cluster):
+            self._run_stages(stages, costs, num_workers, training_workers)
+        rows = self._results(stages, costs)
+        run.update(results=rows, status="done")
+        cost_names = dict.fromkeys(["macs", "parameters", *(metric_name(cost) for cost in costs.values())])
+        run.write_front(
+            [{"name": "accuracy", "unit": "fraction", "direction": "maximize"}]
+            + [{"name": name, "unit": _unit(name), "direction": "minimize"} for name in cost_names]
+        )
+        write_report(run)
+        return rows
+
+    def _run_stages(
+        self, stages: Stages, costs: dict[str, Cost], num_workers: int | None, training_workers: int
+    ) -> None:
+        workers = Workers.available(num_workers)
+        trainers = workers.for_training(training_workers, self.settings.training_cpus)
+        data = ray.put(self.data)
+        supernets = {
+            f"seed{seed}": SupernetJob(
+                network=self.space.spec,
+                training=self.settings.supernet,
+                seed=seed,
+                num_subnets=self.settings.num_subnets,
+                is_masked=self.settings.is_masked,
+            )
+            for seed in self.seeds
+        }
+        folders = stages.train("supernet", supernets, data, trainers)
+        comparison = ray.put(comparison_data(self.data, self.settings.candidates))
+        references = {name: put_weights(folder) for name, folder in folders.items()}
+        tasks = {
+            search.name: SearchTask(
+                network=self.space.spec,
+                weights=references[f"seed{search.seed}"],
+                data=comparison,
+                cost=costs[search.cost],
+                descent=self.settings.descent(search.target.of(self._initial_cost(costs[search.cost]))),
+                candidates=self.settings.candidates,
+                workers=workers,
+                seed=search.seed,
+            )
+            for search in self.searches
+        }
+        found = stages.search(tasks)
+        jobs = {
+            search.name: self._final_job(architecture_of(found[search.name]), folders, search.seed)
+            for search in self.searches
+        }
+        if self.settings.trains_initial:
+            jobs |= {
+                f"{INITIAL}-seed{seed}": self._final_job(self.space.largest(), folders, seed) for seed in self.seeds
+            }
+        stages.train("final", jobs, data, trainers)
+
+    def _final_job(self, architecture: Architecture, folders: dict[str, Path], seed: int) -> NetworkJob:
+        settings = self.settings
+        is_taught = settings.distillation > 0 or settings.inherits
+        return NetworkJob(
+            network=self.space.spec,
+            training=settings.final,
+            seed=seed,
+            architecture=architecture,
+            supernet_weights=load_weights(folders[f"seed{seed}"]) if is_taught else {},
+            inherits=settings.inherits,
+            distillation=settings.distillation,
+        )
+
+    def _results(self, stages: Stages, costs: dict[str, Cost]) -> list[dict[str, Any]]:
+        """Measure and export every network, and return a row for each."""
+        writer = NetworkWriter(stages, self.space, self.data)
+        found = []
+        for seed in self.seeds:
+            search = next(search for search in self.searches if search.seed == seed)
+            found.append(
+                Discovered(
+                    label=INITIAL,
+                    trial_id=f"{INITIAL}-seed{seed}",
+                    architecture=self.space.largest(),
+                    cost=costs[search.cost],
+                    is_trained=self.settings.trains_initial,
+                )
+            )
+        for search in self.searches:
+            outcome = stages.done("search")[search.name]
+            found.append(
+                Discovered(
+                    label=f"{search.cost} <= {search.target}",
+                    trial_id=search.name,
+                    architecture=architecture_of(outcome),
+                    cost=costs[search.cost],
+                    target=outcome["target"],
+                    accuracy_supernet=outcome["accuracy"],
+                    samples=outcome["num_samples"],
+                    iterations=outcome["iteration_of_search"],
+                )
+            )
+        with stages.timed("export", "cpu"), stages.progress.shown():
+            bar = stages.progress.bar("export", len(found))
+            rows = []
+            for index, network in enumerate(found, start=1):
+                rows.append(writer.write(network))
+                bar.move(index, network.label)
+        return rows
+
+    def _costs(self, stages: Stages) -> dict[str, Cost]:
+        """Return each cost of the run; builds the lookup table first where one is needed."""
+        table = self._table(stages) if "latency" in self.settings.costs else None
+        costs = {name: make_cost(name, self.space, table=table) for name in self.settings.costs}
+        for cost in costs.values():
+            self._check_targets(cost)
+        return costs
+
+    def _table(self, stages: Stages) -> LatencyTable:
+        if self.latency_table is not None:
+            table = LatencyTable.load(self.latency_table)
+            table.check_covers(self.space)
+            return table
+        path = stages.run.path / "latency_table.jsonl"
+        with stages.timed("latency table", "cpu"), stages.progress.shown():
+            bar = stages.progress.bar("latency table", 1.0)
+
+            def show(done: int, total: int) -> None:
+                bar.move(done / total, f"{done} of {total} timings")
+
+            build_latency_table(path, self.space, progress=show)
+            return check_latency_table(path, self.space, generator=np.random.default_rng(0))
+
+    def _initial_cost(self, cost: Cost) -> float:
+        return cost(self.space.largest()).value
+
+    def _check_targets(self, cost: Cost) -> None:
+        """Raise InfeasibleTargetError for a target that cannot be reached."""
+        initial = self._initial_cost(cost)
+        for target in self.settings.targets:
+            descent = self.settings.descent(target.of(initial))
+            CoordinateDescent(self.space, lambda a: cost(a).value, descent, np.random.default_rng(0))
+
+
+def _unit(metric: str) -> str:
+    return {"latency_ms": "ms", "memory_bytes": "bytes"}.get(metric, "count")
+
+
+def new_run_path() -> Path:
+    """Return a folder for a run that was not given one."""
+    return Path("runs") / time.strftime("netadapt-%Y%m%d-%H%M%S")
+
+
+def space_size(space: MobileSpace) -> float:
+    """Return the number of combinations of choices."""
+    return float(np.prod([float(len(options)) for options in space.choices.values()]))

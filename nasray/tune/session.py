@@ -1,0 +1,192 @@
+"""Starting and leaving Ray, and one way to run a set of trials."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read by Ray at import. One JSON log per trial is enough, an interrupt must reach us, and no usage data is sent.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+# Without a GPU in the trial, Ray hides all GPUs by default; it will stop doing so, and warns.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import tune
+from ray.tune.logger import JsonLoggerCallback
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Which Ray to use.
+
+    Args:
+        address: None starts Ray on this machine; `auto` or an address joins a running cluster.
+        num_cpus: Processors to offer when starting Ray here; None for all.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+
+
+@contextmanager
+def ray_session(config: ClusterConfig) -> Iterator[None]:
+    """Start or join Ray, and leave it at the end; a Ray that is already up is used and left alone.
+
+    Raises:
+        ConnectionError: If no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Workers import nasray from where this process has it, also when it is not installed.
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    options: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": path}}} if config.address is None else {}
+    try:
+        ray.init(
+            address=config.address or "local",
+            num_cpus=config.num_cpus if config.address is None else None,
+            include_dashboard=None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            **options,
+        )
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"`address` must name a running Ray cluster, got {config.address!r}. Start one with `ray start --head`."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """What the cluster offers to a run, and how a run uses it.
+
+    Args:
+        count: Evaluation actors or data-parallel workers.
+        cpus: Processors of each.
+        gpus: GPUs of each; fractions share one.
+    """
+
+    count: int
+    cpus: float
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        """Where a worker computes."""
+        return "cuda" if self.gpus else "cpu"
+
+    @classmethod
+    def available(cls, count: int | None = None) -> Workers:
+        """Return one worker per GPU, or per processor where there is no GPU; or as many as asked for.
+
+        Raises:
+            ValueError: If more are asked for than the cluster has processors.
+        """
+        resources = ray.cluster_resources()
+        cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        number = count or gpus or cpus
+        if number > cpus:
+            raise ValueError(f"`workers` must be at most {cpus}, the processors that Ray has here, got {number}.")
+        return cls(count=number, cpus=1, gpus=min(1.0, gpus / number) if gpus else 0.0)
+
+    def for_training(self, count: int, cpus: int | None) -> Workers:
+        """Return the workers of a training on the same cluster.
+
+        Args:
+            count: Data-parallel workers.
+            cpus: Processors of each; None shares all of them out.
+
+        Raises:
+            ValueError: If there are fewer processors than workers.
+        """
+        total = int(ray.cluster_resources().get("CPU", 1))
+        if count > total:
+            raise ValueError(f"`training_workers` must be at most {total}, the processors of Ray here, got {count}.")
+        return Workers(count=count, cpus=min(cpus or total, total // count), gpus=1.0 if self.gpus else 0.0)
+
+
+class DriverCallback(tune.Callback):
+    """A callback with things of this process in it; Ray pickles callbacks for a restore that we never make."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def run_trials(
+    trainable: Any,
+    names: Sequence[str],
+    *,
+    stage: str,
+    storage: Path,
+    resources: tune.PlacementGroupFactory,
+    callbacks: Sequence[tune.Callback],
+    resume_from: Mapping[str, str],
+    max_failures: int = 3,
+) -> dict[str, tune.Result]:
+    """Run one trial for each name through a Tuner and return the results by name.
+
+    Each trial gets `{"name": ..., "resume_from": ...}` as configuration.
+
+    Args:
+        trainable: Class trainable.
+        names: Names of the trials.
+        stage: Name of this set of trials.
+        storage: Folder for Ray's state.
+        resources: Of one trial.
+        callbacks: Told of results as they come.
+        resume_from: Checkpoint folder by name, from an earlier run.
+        max_failures: How often a trial is restarted after a crash.
+
+    Raises:
+        RuntimeError: If a trial failed; the message is the trial's own.
+    """
+    configs = [{"name": name, "resume_from": resume_from.get(name)} for name in names]
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, resources),
+        param_space={"trial": tune.grid_search(configs)},
+        tune_config=tune.TuneConfig(
+            metric=None,
+            reuse_actors=False,
+            trial_name_creator=lambda trial: trial.config["trial"]["name"],
+            trial_dirname_creator=lambda trial: trial.config["trial"]["name"],
+        ),
+        run_config=tune.RunConfig(
+            name=stage,
+            storage_path=str(storage),
+            callbacks=[*callbacks, JsonLoggerCallback()],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True),
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            verbose=0,
+        ),
+    )
+    results = tuner.fit()
+    for error in results.errors:
+        raise RuntimeError(f"A trial of stage {stage!r} failed: {_last_line(error)}")
+    by_name = {
+        result.config["trial"]["name"]: result
+        for result in map(results.__getitem__, range(len(results)))
+        if result.config
+    }
+    if missing := [name for name in names if name not in by_name]:
+        raise RuntimeError(f"Trials of stage {stage!r} ended without a result: {missing}. Start again with --resume.")
+    return by_name
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

@@ -1,0 +1,141 @@
+"""The stages of a NetAdaptV2 run on Ray, each resumable: what is done stands in the run directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from nasray.records import RunDirectory
+from nasray.training.jobs import TrainingJob, Weights
+from nasray.tune.checkpoints import load_weights, newest_checkpoint, next_attempt, save_weights
+from nasray.tune.progress import StageProgress
+from nasray.tune.search_trial import SearchTask, SearchTrial
+from nasray.tune.session import DriverCallback, Workers, run_trials
+from nasray.tune.training_trial import DataParallelTrial, TrainingTask, TrainingTrial
+
+
+class RecordEvaluations(DriverCallback):
+    """Writes a search's candidates to the run directory as its results come, and takes them out of the result."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """Append the candidates of one iteration."""
+        self._run.append_evaluations(result.pop("evaluations", []))
+
+
+class Stages:
+    """Runs stages, skips what an earlier run finished, and keeps the time of each.
+
+    Args:
+        run: The run directory.
+        progress: Shown while a stage runs.
+    """
+
+    def __init__(self, run: RunDirectory, progress: StageProgress) -> None:
+        self.run, self.progress = run, progress
+        self.storage = (run.path / "ray").resolve()
+
+    def done(self, stage: str) -> dict[str, Any]:
+        """Return what a stage finished so far, by trial."""
+        finished: dict[str, Any] = self.run.run.get("finished", {}).get(stage, {})
+        return finished
+
+    def finish(self, stage: str, name: str, outcome: Mapping[str, Any]) -> None:
+        """Note a trial as finished."""
+        finished = {key: dict(value) for key, value in self.run.run.get("finished", {}).items()}
+        finished.setdefault(stage, {})[name] = dict(outcome)
+        self.run.update(finished=finished)
+
+    def train(self, stage: str, jobs: Mapping[str, TrainingJob], data: Any, workers: Workers) -> dict[str, Path]:
+        """Train every job that is not finished; returns the folder of each one's weights.
+
+        Args:
+            stage: Name of the stage.
+            jobs: By trial name.
+            data: Reference to the data set.
+            workers: Of each job.
+        """
+        folders = {name: self.run.path / "weights" / f"{stage}-{name}" for name in jobs}
+        left = {name: job for name, job in jobs.items() if name not in self.done(stage)}
+        tasks = {
+            name: TrainingTask(job=job, data=data, workers=workers, storage=str(self.storage / "train"))
+            for name, job in left.items()
+        }
+        if not tasks:
+            return folders
+        trainable = TrainingTrial if workers.count == 1 else DataParallelTrial
+        total = sum(job.training.epochs for job in left.values())
+        callback = self.progress.training(stage, total)
+        results = self._run(stage, trainable, tasks, workers, [callback])
+        for name, result in results.items():
+            assert result.checkpoint is not None
+            folders[name].mkdir(parents=True, exist_ok=True)
+            save_weights(folders[name], load_weights(Path(result.checkpoint.path)))
+            metrics = result.metrics or {}
+            kept = ("loss", "seconds", "test_accuracy")
+            self.finish(stage, name, {key: metrics[key] for key in kept if key in metrics})
+        return folders
+
+    def search(self, tasks: Mapping[str, SearchTask]) -> dict[str, dict[str, Any]]:
+        """Run every search that is not finished; returns the last result of each."""
+        stage = "search"
+        left = {name: task for name, task in tasks.items() if name not in self.done(stage)}
+        if left:
+            callbacks = [RecordEvaluations(self.run), self.progress.search(len(left))]
+            some = next(iter(left.values()))
+            results = self._run(stage, SearchTrial, left, some.workers, callbacks)
+            keep = ("architecture", "accuracy", "cost", "initial_cost", "target", "num_samples", "iteration_of_search")
+            for name, result in results.items():
+                metrics = result.metrics or {}
+                self.finish(stage, name, {key: metrics[key] for key in keep})
+        return {name: self.done(stage)[name] for name in tasks}
+
+    def timed(self, stage: str, device: str) -> _Timer:
+        """Return a context whose time is recorded as a stage's."""
+        return _Timer(self.run, stage, device)
+
+    def _run(
+        self,
+        stage: str,
+        trainable: Any,
+        tasks: Mapping[str, Any],
+        workers: Workers,
+        callbacks: Sequence[tune.Callback],
+    ) -> dict[str, tune.Result]:
+        resume = {name: found for name in tasks if (found := newest_checkpoint(self.storage, stage, name))}
+        with self.timed(stage, workers.device), self.progress.shown():
+            return run_trials(
+                tune.with_parameters(trainable, tasks=dict(tasks)),
+                list(tasks),
+                stage=next_attempt(self.storage, stage),
+                storage=self.storage,
+                resources=next(iter(tasks.values())).resources(),
+                callbacks=callbacks,
+                resume_from=resume,
+            )
+
+
+class _Timer:
+    def __init__(self, run: RunDirectory, stage: str, device: str) -> None:
+        self._run, self._stage, self._device = run, stage, device
+
+    def __enter__(self) -> None:
+        self._start, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+
+    def __exit__(self, *error: object) -> None:
+        seconds = time.perf_counter() - self._start
+        self._run.add_stage(self._stage, seconds, started=self._started, device=self._device)
+
+
+def put_weights(folder: Path) -> ray.ObjectRef[Weights]:
+    """Put stored weights into the object store, as numpy arrays (tensors are copied by every reader)."""
+    weights: Weights = load_weights(folder)
+    return ray.put(weights)

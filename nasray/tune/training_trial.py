@@ -1,0 +1,176 @@
+"""A training run as one Tune trial: each step is one epoch; with several workers, data-parallel through Ray Train."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray import tune
+from ray.train.torch import TorchTrainer
+
+from nasray.data import ImageData
+from nasray.training.jobs import Place, RunningJob, TrainingJob
+from nasray.tune.checkpoints import load_state, save_state, save_weights
+from nasray.tune.session import Workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTask:
+    """What one training run needs.
+
+    Args:
+        job: What to train.
+        data: Reference to the data set.
+        workers: Data-parallel workers of this run.
+        storage: Folder that all nodes share, for the checkpoints of several workers.
+    """
+
+    job: TrainingJob
+    data: ray.ObjectRef[ImageData]
+    workers: Workers
+    storage: str
+
+    def resources(self) -> tune.PlacementGroupFactory:
+        """Return the trial's resources; several workers bring their own, beside a trial that only waits."""
+        if self.workers.count > 1:
+            return tune.PlacementGroupFactory([{"CPU": 0.001}])
+        bundle = {"CPU": self.workers.cpus}
+        if self.workers.gpus:
+            bundle["GPU"] = self.workers.gpus
+        return tune.PlacementGroupFactory([bundle])
+
+
+class TrainingTrial(tune.Trainable):
+    """Runs a `TrainingTask` named in the configuration; the last checkpoint holds the averaged weights."""
+
+    def setup(self, config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None) -> None:
+        """Build the job, and go on from an earlier checkpoint if the configuration names one."""
+        assert tasks is not None
+        self.task = tasks[config["trial"]["name"]]
+        torch.set_num_threads(max(1, int(self.task.workers.cpus)))
+        self.place = Place(device=self.task.workers.device, decode_threads=max(1, int(self.task.workers.cpus)))
+        self.data = ray.get(self.task.data)
+        self.running = self.task.job.start(self.data, self.place)
+        self.seconds = 0.0
+        if config["trial"].get("resume_from"):
+            self.load_checkpoint(config["trial"]["resume_from"])
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch."""
+        start = time.perf_counter()
+        metrics = {} if self.running.is_finished else self.running.run_epoch()
+        if self.running.is_finished:
+            metrics |= self.task.job.final_metrics(self.running, self.data, self.place)
+        self.seconds += time.perf_counter() - start
+        return epoch_result(self.running, metrics, self.seconds)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write all that the next epoch depends on."""
+        write_checkpoint(Path(checkpoint_dir), self.running, self.seconds)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Continue after the epoch at which the checkpoint was taken."""
+        self.seconds = read_checkpoint(Path(checkpoint), self.running)
+
+
+class DataParallelTrial(tune.Trainable):
+    """Runs a `TrainingTask` on several workers through Ray Train; its one step ends with the training.
+
+    Ray Train restarts a lost worker from its own checkpoint of the last epoch, and goes on from there when the
+    same run is started again.
+    """
+
+    def setup(self, config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None) -> None:
+        """Take the task."""
+        assert tasks is not None
+        self.name_ = config["trial"]["name"]
+        self.task = tasks[self.name_]
+        self.checkpoint: ray.train.Checkpoint | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Train all epochs."""
+        workers = self.task.workers
+        trainer = TorchTrainer(
+            train_epochs,
+            train_loop_config={"task": self.task},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers.count,
+                use_gpu=workers.gpus > 0,
+                resources_per_worker={"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})},
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"train-{self.name_}",
+                storage_path=self.task.storage,
+                failure_config=ray.train.FailureConfig(max_failures=3),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            ),
+        )
+        result = trainer.fit()
+        self.checkpoint = result.checkpoint
+        return {**(result.metrics or {}), "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Copy the workers' last checkpoint."""
+        if self.checkpoint is not None:
+            self.checkpoint.to_directory(checkpoint_dir)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Do nothing: Ray Train finds its own checkpoint."""
+
+
+def train_epochs(config: dict[str, Any]) -> None:
+    """Train on one of several workers, reporting after every epoch; rank 0 writes the checkpoints."""
+    task: TrainingTask = config["task"]
+    context = ray.train.get_context()
+    torch.set_num_threads(max(1, int(task.workers.cpus)))
+    device = str(ray.train.torch.get_device()) if task.workers.gpus else "cpu"
+    place = Place(device=device, rank=context.get_world_rank(), world_size=context.get_world_size())
+    data = ray.get(task.data)
+    running = task.job.start(data, place)
+    seconds = 0.0
+    if checkpoint := ray.train.get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            seconds = read_checkpoint(Path(folder), running)
+    for _ in range(running.trainer.epoch, task.job.training.epochs):
+        start = time.perf_counter()
+        metrics = running.run_epoch()
+        if running.is_finished:
+            metrics |= task.job.final_metrics(running, data, place)
+        seconds += time.perf_counter() - start
+        with tempfile.TemporaryDirectory() as folder:
+            if place.rank == 0:
+                write_checkpoint(Path(folder), running, seconds)
+            report = ray.train.Checkpoint.from_directory(folder) if place.rank == 0 else None
+            ray.train.report(epoch_result(running, metrics, seconds), checkpoint=report)
+
+
+def epoch_result(running: RunningJob, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    """Return what a trial reports after an epoch."""
+    return {
+        **metrics,
+        "epoch": running.trainer.epoch,
+        "num_epochs": running.trainer.config.epochs,
+        "seconds": seconds,
+        "done": running.is_finished,
+    }
+
+
+def write_checkpoint(folder: Path, running: RunningJob, seconds: float) -> None:
+    """Write the training state, and the averaged weights once training is over."""
+    save_state(folder, {"job": running.state_dict(), "seconds": seconds})
+    if running.is_finished:
+        save_weights(folder, running.weights())
+
+
+def read_checkpoint(folder: Path, running: RunningJob) -> float:
+    """Continue a job from a checkpoint; returns the seconds trained before."""
+    state = load_state(folder)
+    running.load_state_dict(state["job"])
+    return float(state["seconds"])
