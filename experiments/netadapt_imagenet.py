@@ -95,7 +95,9 @@ def main(
         )
     except BaseException as error:
         records.update(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        console.print(f"Not finished. Go on with: --resume --run-dir {records.path}", highlight=False, soft_wrap=True)
+        if not isinstance(error, (ValueError, OSError)):
+            hint = f"Not finished. Go on with the same command and --resume --run-dir {records.path}"
+            console.print(hint, highlight=False, soft_wrap=True)
         raise
     console.print(result_table(rows))
     console.print(f"Report: {records.path / 'report.html'}", highlight=False, soft_wrap=True)
@@ -116,9 +118,9 @@ def changed(settings: NetAdaptSettings, options: dict[str, Any]) -> NetAdaptSett
         "first_reduction": options["first_reduction"],
         "max_train": options["max_train"],
     }
-    if options["epochs"]:
+    if options["epochs"] is not None:
         given["supernet"] = rescaled(settings.supernet, options["epochs"])
-    if options["final_epochs"]:
+    if options["final_epochs"] is not None:
         given["final"] = rescaled(settings.final, options["final_epochs"])
     return replace(settings, **{name: value for name, value in given.items() if value not in (None, ())})
 

@@ -72,5 +72,5 @@ def make_cost(
         ValueError: If no cost has this name, or `latency` lacks a fitting table.
     """
     if name not in COSTS:
-        raise ValueError(f"`name` must be one of {', '.join(COSTS)}, got {name!r}.")
+        raise ValueError(f"`cost` must be one of {', '.join(COSTS)}, got {name!r}.")
     return COSTS[name](space, device=device, table=table, batch_size=batch_size)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 STATE, WEIGHTS, PROGRESS = "state.pt", "weights.safetensors", "progress.json"
@@ -83,6 +84,6 @@ def _is_whole(folder: Path) -> bool:
                 return False
         if (folder / WEIGHTS).exists():
             load_file(folder / WEIGHTS)
-    except (OSError, ValueError, zipfile.BadZipFile, Exception):
+    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError):
         return False
     return True

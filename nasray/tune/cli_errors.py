@@ -1,30 +1,39 @@
-"""How a program ends: one clear sentence and exit status 2 for wrong input, 130 when interrupted."""
+"""How a program ends: one clear sentence and exit status 2 for wrong input, 1 if a trial fails, 130 if interrupted."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
+from nasray.tune.session import TrialError
 
-def exit_status(main: Callable[..., Any]) -> int:
+
+def exit_status(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Run a typer program and return its exit status.
 
     Errors that a user can make (`ValueError` and its kin, missing files, no cluster) become one sentence on standard
     error; anything else is a bug and keeps its traceback.
+
+    Args:
+        main: The program.
+        arguments: Command line without the program's name; by default this process's.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     try:
-        status = app(standalone_mode=False)
+        status = app(arguments, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except TrialError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         # typer's own complaints about the command line know how to show themselves.
         if hasattr(error, "show") and hasattr(error, "exit_code"):

@@ -62,6 +62,8 @@ class EvaluationPool:
         config: CandidateConfig,
         workers: Workers,
     ) -> None:
+        # A restarted evaluator reads its arguments again: they must outlive its first start.
+        self._arguments = (weights, data)
         options: dict[str, Any] = {
             "num_cpus": workers.cpus,
             "num_gpus": workers.gpus,

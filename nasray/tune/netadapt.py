@@ -57,13 +57,18 @@ class NetAdaptRun:
         data: Data set.
         seeds: A supernet, and searches to every target under every cost, for each.
         latency_table: Lookup table of this device to use for the cost `latency`; None builds one in the run.
+
+    Raises:
+        InfeasibleTargetError: If a target cannot be reached.
+        ValueError: If seeds are negative or repeated, or the table is missing, damaged or another device's.
     """
 
     def __init__(
         self, settings: NetAdaptSettings, data: ImageData, *, seeds: Sequence[int], latency_table: Path | None = None
     ) -> None:
+        if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"`seeds` must be different whole numbers of at least 0, got {list(seeds)}.")
         self.settings, self.data, self.seeds = settings, data, tuple(seeds)
-        self.latency_table = latency_table
         self.space = settings.space(num_classes=data.num_classes, channels=data.channels, resolution=data.resolution)
         self.searches = [
             Search(cost=cost, target=target, seed=seed)
@@ -71,6 +76,7 @@ class NetAdaptRun:
             for cost in settings.costs
             for target in settings.targets
         ]
+        self._given_table = None if latency_table is None else LatencyTable.load(latency_table)
         for cost in settings.costs:
             if cost not in ("latency", "measured-latency"):
                 self._check_targets(make_cost(cost, self.space))
@@ -235,10 +241,9 @@ class NetAdaptRun:
         return costs
 
     def _table(self, stages: Stages) -> LatencyTable:
-        if self.latency_table is not None:
-            table = LatencyTable.load(self.latency_table)
-            table.check_covers(self.space)
-            return table
+        if self._given_table is not None:
+            self._given_table.check_covers(self.space)
+            return self._given_table
         path = stages.run.path / "latency_table.jsonl"
         with stages.timed("latency table", "cpu"), stages.progress.shown():
             bar = stages.progress.bar("latency table", 1.0)

@@ -127,6 +127,10 @@ class DriverCallback(tune.Callback):
         return {}
 
 
+class TrialError(RuntimeError):
+    """A trial ended without a result; the message is the trial's own last word."""
+
+
 def run_trials(
     trainable: Any,
     names: Sequence[str],
@@ -153,7 +157,7 @@ def run_trials(
         max_failures: How often a trial is restarted after a crash.
 
     Raises:
-        RuntimeError: If a trial failed; the message is the trial's own.
+        TrialError: If a trial failed.
     """
     configs = [{"name": name, "resume_from": resume_from.get(name)} for name in names]
     tuner = tune.Tuner(
@@ -176,14 +180,14 @@ def run_trials(
     )
     results = tuner.fit()
     for error in results.errors:
-        raise RuntimeError(f"A trial of stage {stage!r} failed: {_last_line(error)}")
+        raise TrialError(f"A trial of stage {stage!r} failed: {_last_line(error)}")
     by_name = {
         result.config["trial"]["name"]: result
         for result in map(results.__getitem__, range(len(results)))
         if result.config
     }
     if missing := [name for name in names if name not in by_name]:
-        raise RuntimeError(f"Trials of stage {stage!r} ended without a result: {missing}. Start again with --resume.")
+        raise TrialError(f"Trials of stage {stage!r} ended without a result: {missing}. Start again with --resume.")
     return by_name
 
 

@@ -36,7 +36,10 @@ def relative(a, b):
     return ((a - b).abs().max() / b.abs().max().clamp(min=1)).item()
 
 
-@pytest.mark.parametrize(("name", "count"), [("mobile-8", 120), ("mobile-32", 60), ("mobilenet-v1", 10), ("netadaptv2-latency", 6), ("netadaptv2-mac", 4)])  # fmt: skip
+COUNTS = {"mobile-8": 120, "mobile-32": 60, "mobilenet-v1": 10, "netadaptv2-latency": 6, "netadaptv2-mac": 4}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
 @torch.no_grad()
 def test_extract_equals_activate_and_masks(name, count):
     space = mobile_space(name, num_classes=10, resolution=RESOLUTIONS[name])

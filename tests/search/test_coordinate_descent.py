@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_reductions_decay_from_the_first():
     strategy = descent(decay=0.9, first_reduction=0.1)
     run(strategy)
     steps = strategy.trajectory
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         wanted = before.cost - 0.1 * 0.9 ** (after.iteration - 1) * INITIAL
         assert after.budget == pytest.approx(max(0.4 * INITIAL, wanted))
 
@@ -159,7 +160,10 @@ def test_infeasible_targets_are_refused_at_once(settings, message):
         descent(**settings)
 
 
-@pytest.mark.parametrize("settings", [{"target": -1}, {"num_samples": 0}, {"first_reduction": 1.5}, {"decay": 0}, {"mode": "x"}])  # fmt: skip
+WRONG = [{"target": -1}, {"num_samples": 0}, {"first_reduction": 1.5}, {"decay": 0}, {"mode": "x"}]
+
+
+@pytest.mark.parametrize("settings", WRONG)
 def test_config_refuses_what_cannot_be(settings):
     with pytest.raises(ValueError, match="must be"):
         descent(**settings)

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from ray import tune
+
+from nasray.training.config import TrainingConfig
+from nasray.training.jobs import NetworkJob, Place, SupernetJob
+from nasray.tune.checkpoints import load_weights, newest_checkpoint
+from nasray.tune.session import Workers, run_trials
+from nasray.tune.training_trial import DataParallelTrial, TrainingTask, TrainingTrial
+
+pytestmark = pytest.mark.ray
+
+
+def run_training(job, digits, tmp_path, *, workers=1, attempt=1, resume_from=None):
+    task = TrainingTask(
+        job=job,
+        data=ray.put(digits),
+        workers=Workers(count=workers, cpus=1, gpus=0),
+        storage=str(tmp_path / "train"),
+    )
+    trainable = TrainingTrial if workers == 1 else DataParallelTrial
+    return run_trials(
+        tune.with_parameters(trainable, tasks={"t": task}),
+        ["t"],
+        stage=f"stage-{attempt}",
+        storage=tmp_path,
+        resources=task.resources(),
+        callbacks=[],
+        resume_from={"t": resume_from} if resume_from else {},
+    )["t"]
+
+
+def supernet_job(network, epochs):
+    return SupernetJob(network=network, training=TrainingConfig(epochs=epochs, batch_size=256), num_subnets=4)
+
+
+def test_resumed_training_equals_one_without_a_break(cluster, digits, network, tmp_path):
+    whole = supernet_job(network, 3).start(digits, Place())
+    for _ in range(3):
+        whole.run_epoch()
+    run_training(supernet_job(network, 1), digits, tmp_path)
+    found = newest_checkpoint(tmp_path, "stage", "t")
+    result = run_training(supernet_job(network, 3), digits, tmp_path, attempt=2, resume_from=found)
+    assert result.metrics["epoch"] == 3
+    resumed = load_weights(Path(result.checkpoint.path))
+    for name, value in whole.weights().items():
+        assert np.allclose(resumed[name], value, rtol=1e-3, atol=1e-4), name
+
+
+def test_final_training_reports_test_accuracy(cluster, digits, network, tmp_path):
+    from nasray.spaces.mobile import MobileSpace
+
+    architecture = MobileSpace(network).largest()
+    recipe = TrainingConfig(epochs=6, batch_size=64, ema_decay=0.0)
+    job = NetworkJob(network=network, training=recipe, architecture=architecture)
+    result = run_training(job, digits, tmp_path)
+    assert result.metrics["test_accuracy"] > 0.5
+
+
+@pytest.mark.slow
+def test_two_workers_train_through_ray_train(cluster, digits, network, tmp_path):
+    result = run_training(supernet_job(network, 2), digits, tmp_path, workers=2)
+    assert result.metrics["epoch"] == 2
+
+    weights = load_weights(Path(result.checkpoint.path))
+    assert all(np.isfinite(value).all() for value in weights.values())
+
+
+def test_newest_checkpoint_passes_over_torn_ones(tmp_path):
+    for number, text in ((1, '{"a": 1}'), (2, '{"a": ')):
+        folder = tmp_path / "search-1" / "t" / f"checkpoint_{number:06d}"
+        folder.mkdir(parents=True)
+        (folder / "progress.json").write_text(text)
+    assert newest_checkpoint(tmp_path, "search", "t").endswith("checkpoint_000001")
+    assert newest_checkpoint(tmp_path, "search", "other") is None
