@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from nasray.spaces.network_spec import NetworkSpec
 from nasray.training.candidates import CandidateConfig, CandidateEvaluator
 from nasray.training.jobs import Place, Weights, load_supernet
 from nasray.tune.session import Workers
+
+_CHUNK_S = 0.05
 
 
 class Evaluator:
@@ -87,33 +90,39 @@ class EvaluationPool:
     ) -> list[Evaluation]:
         """Return one evaluation for each architecture, in their order.
 
-        Chunks are handed out as evaluators become free: about four for each, so that a slow one holds up little
-        and the cost of a call is shared.
+        Chunks are handed out as evaluators become free, and get smaller towards the end, so that all finish together;
+        but a chunk takes at least 50 ms, so that the cost of a call stays small beside it.
 
         Args:
             architectures: What to evaluate.
             on_done: Called with the number of candidates that just came back.
         """
-        size = max(1, -(-len(architectures) // (4 * len(self.evaluators))))
-        chunks = [architectures[start : start + size] for start in range(0, len(architectures), size)]
-        results: list[list[Evaluation]] = [[] for _ in chunks]
-        waiting = list(enumerate(chunks))
+        results: list[Evaluation | None] = [None] * len(architectures)
         running: dict[Any, tuple[int, Any]] = {}
-        idle = list(self.evaluators)
-        while waiting or running:
-            while waiting and idle:
-                index, chunk = waiting.pop(0)
-                evaluator = idle.pop(0)
-                running[evaluator.evaluate.remote(chunk)] = (index, evaluator)
+        idle, start, seconds = list(self.evaluators), 0, [0.0, 0.0]
+        while start < len(architectures) or running:
+            while start < len(architectures) and idle:
+                size = _chunk_size(len(architectures) - start, len(self.evaluators), *seconds)
+                chunk, evaluator = architectures[start : start + size], idle.pop(0)
+                running[evaluator.evaluate.remote(chunk)] = (start, evaluator)
+                start += len(chunk)
             done, _ = ray.wait(list(running))
-            index, evaluator = running.pop(done[0])
-            results[index] = ray.get(done[0])
+            first, evaluator = running.pop(done[0])
+            evaluations = ray.get(done[0])
+            results[first : first + len(evaluations)] = evaluations
+            seconds = [seconds[0] + sum(e.seconds for e in evaluations), seconds[1] + len(evaluations)]
             idle.append(evaluator)
             if on_done:
-                on_done(len(results[index]))
-        return [evaluation for chunk in results for evaluation in chunk]
+                on_done(len(evaluations))
+        return [evaluation for evaluation in results if evaluation is not None]
 
     def close(self) -> None:
         """End the evaluators."""
         for evaluator in self.evaluators:
             ray.kill(evaluator)
+
+
+def _chunk_size(left: int, num_evaluators: int, seconds: float, count: float) -> int:
+    """Return how many of the candidates that are left the next free evaluator gets."""
+    shortest = math.ceil(_CHUNK_S * count / seconds) if seconds else 1
+    return max(1, shortest, left // (4 * num_evaluators))
