@@ -54,8 +54,10 @@ def main(
     max_train: Annotated[int | None, Option(help="Most training images to use.")] = None,
     latency_table: Annotated[Path | None, Option(help="Lookup table of this device; by default one is built.")] = None,
     seed: Annotated[list[int] | None, Option(help="Seed; repeat for several supernets and searches.")] = None,
-    workers: Annotated[int | None, Option(help="Evaluation actors; by default one per GPU or processor.")] = None,
-    training_workers: Annotated[int, Option(help="Data-parallel workers of a training.")] = 1,
+    workers: Annotated[
+        int | None, Option(min=1, help="Evaluation actors; by default one per GPU or processor.")
+    ] = None,
+    training_workers: Annotated[int, Option(min=1, help="Data-parallel workers of a training.")] = 1,
     address: Annotated[str | None, Option(help="Ray cluster: auto or its address; by default Ray starts here.")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with the run in --run-dir.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
@@ -67,7 +69,8 @@ def main(
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset!r}.")
     settings = changed(PRESETS[preset](), locals())
-    images = load_image_data(data, max_train=settings.max_train if data else None)
+    # The preset's limit keeps large data sets quick; the bundled digits are small anyway.
+    images = load_image_data(data, max_train=settings.max_train if data else max_train)
     run = NetAdaptRun(settings, images, seeds=seed or [0], latency_table=latency_table)
     for line in [images.notice or "", *run.describe()]:
         if line:
@@ -95,7 +98,7 @@ def main(
         )
     except BaseException as error:
         records.update(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        if not isinstance(error, (ValueError, OSError)):
+        if not isinstance(error, (ValueError, ConnectionError)):
             hint = f"Not finished. Go on with the same command and --resume --run-dir {records.path}"
             console.print(hint, highlight=False, soft_wrap=True)
         raise

@@ -86,7 +86,8 @@ def load_image_data(
     options = LoadOptions(holdout=holdout, resolution=resolution, max_train=max_train, max_test=max_test, seed=seed)
     if path is None:
         return load_digits_data(options)
-    root = Path(path).expanduser()
+    # Resolved, since workers on Ray have working directories of their own.
+    root = Path(path).expanduser().resolve()
     try:
         folder, layout = _find(root)
         return layout.load(folder, options)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasray.models.functions import ACTIVATIONS, shrink, squeeze_excite
+from nasray.models.slices import SliceRecorder
 from nasray.spaces.network_plan import LayerPlan
 
 
@@ -24,14 +25,15 @@ class ElasticConv(nn.Module):
 
     Args:
         plan: The layer at its full size.
+        slices: Takes slices of weights.
 
     Source: Yang et al. 2021, Sec. 2.2 (bypass), Sec. 2.3 (ordered dropout); superkernel: the centre of the full
     kernel, as in its references 12 and 21. Deviation: none.
     """
 
-    def __init__(self, plan: LayerPlan) -> None:
+    def __init__(self, plan: LayerPlan, slices: SliceRecorder) -> None:
         super().__init__()
-        self.full = plan
+        self.full, self._slices = plan, slices
         self.is_depthwise = plan.spec.kind == "depthwise"
         fan_in = 1 if self.is_depthwise else plan.in_channels
         self.weight = nn.Parameter(torch.empty(plan.filters, fan_in, plan.kernel, plan.kernel))
@@ -93,11 +95,12 @@ class ElasticConv(nn.Module):
         margin = (self.full.kernel - kernel) // 2
         inputs = 1 if self.is_depthwise else in_channels
         end = self.full.kernel - margin
-        return self.weight[:filters, :inputs, margin:end, margin:end]
+        index = (slice(filters), slice(inputs), slice(margin, end), slice(margin, end))
+        return self._slices.take(self.weight, index)
 
     def _convolve(self, x_BCHW: Tensor, filters: int, kernel: int) -> Tensor:
         weight = self._weight(x_BCHW.shape[1], filters, kernel)
-        bias = None if self.bias is None else self.bias[:filters]
+        bias = None if self.bias is None else self._slices.take(self.bias, (slice(filters),))
         groups = filters if self.is_depthwise else 1
         return F.conv2d(x_BCHW, weight, bias, self.full.spec.stride, kernel // 2, groups=groups)
 
@@ -119,8 +122,8 @@ class ElasticConv(nn.Module):
             y_BMHW,
             mean[:filters],
             var[:filters],
-            norm.weight[:filters],
-            norm.bias[:filters],
+            self._slices.take(norm.weight, (slice(filters),)),
+            self._slices.take(norm.bias, (slice(filters),)),
             training=self.training,
             momentum=norm.momentum,
             eps=norm.eps,
@@ -130,9 +133,9 @@ class ElasticConv(nn.Module):
 class ElasticSqueezeExcite(nn.Module):
     """Squeeze-and-excitation whose input and bottleneck are elastic."""
 
-    def __init__(self, plan: LayerPlan) -> None:
+    def __init__(self, plan: LayerPlan, slices: SliceRecorder) -> None:
         super().__init__()
-        self.full = plan
+        self.full, self._slices = plan, slices
         self.down = nn.Conv2d(plan.in_channels, plan.filters, 1)
         self.up = nn.Conv2d(plan.filters, plan.in_channels, 1)
 
@@ -158,26 +161,28 @@ class ElasticSqueezeExcite(nn.Module):
         """Return the weights of one sub-network's layer by the names of the plain layer."""
         assert self.down.bias is not None and self.up.bias is not None
         channels, filters = plan.in_channels, plan.filters
+        take = self._slices.take
         return {
-            "down.weight": self.down.weight[:filters, :channels],
-            "down.bias": self.down.bias[:filters],
-            "up.weight": self.up.weight[:channels, :filters],
-            "up.bias": self.up.bias[:channels],
+            "down.weight": take(self.down.weight, (slice(filters), slice(channels))),
+            "down.bias": take(self.down.bias, (slice(filters),)),
+            "up.weight": take(self.up.weight, (slice(channels), slice(filters))),
+            "up.bias": take(self.up.bias, (slice(channels),)),
         }
 
 
 class ElasticLinear(nn.Module):
     """Dropout and the classifier, of elastic input."""
 
-    def __init__(self, plan: LayerPlan) -> None:
+    def __init__(self, plan: LayerPlan, slices: SliceRecorder) -> None:
         super().__init__()
-        self.full = plan
+        self.full, self._slices = plan, slices
         self.linear = nn.Linear(plan.in_channels, plan.filters)
 
     def forward(self, x_BC11: Tensor, plan: LayerPlan) -> Tensor:
         """Return logits (B, classes) of one sub-network."""
         x_BC = F.dropout(x_BC11.flatten(1), plan.spec.dropout, self.training)
-        return F.linear(x_BC, self.linear.weight[: plan.filters, : x_BC.shape[1]], self.linear.bias[: plan.filters])
+        weight = self._slices.take(self.linear.weight, (slice(plan.filters), slice(x_BC.shape[1])))
+        return F.linear(x_BC, weight, self._slices.take(self.linear.bias, (slice(plan.filters),)))
 
     def forward_masked(self, x_BC11: Tensor, filters_B: Tensor, kernels_B: Tensor) -> Tensor:
         """Return logits of each image's own sub-network: absent inputs are zero already."""
@@ -208,17 +213,17 @@ class ElasticPool(nn.Module):
 ElasticLayer = ElasticConv | ElasticSqueezeExcite | ElasticLinear | ElasticPool
 
 
-def elastic_layer(plan: LayerPlan) -> ElasticLayer:
+def elastic_layer(plan: LayerPlan, slices: SliceRecorder) -> ElasticLayer:
     """Return the elastic layer for a layer at its full size."""
     match plan.spec.kind:
         case "squeeze_excite":
-            return ElasticSqueezeExcite(plan)
+            return ElasticSqueezeExcite(plan, slices)
         case "pool":
             return ElasticPool()
         case "linear":
-            return ElasticLinear(plan)
+            return ElasticLinear(plan, slices)
         case _:
-            return ElasticConv(plan)
+            return ElasticConv(plan, slices)
 
 
 def _keeps(channels: int, filters_B: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from nasray.architecture import Architecture
 from nasray.models.elastic import ElasticLayer, elastic_layer
 from nasray.models.functions import add_padded
 from nasray.models.plain import PlainNetwork
+from nasray.models.slices import SliceRecorder
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_plan import BlockPlan, NetworkPlan
 
@@ -21,11 +22,11 @@ from nasray.spaces.network_plan import BlockPlan, NetworkPlan
 class ElasticBlock(nn.Module):
     """The elastic layers of a block and its residual connection."""
 
-    def __init__(self, plan: BlockPlan) -> None:
+    def __init__(self, plan: BlockPlan, slices: SliceRecorder) -> None:
         super().__init__()
         self.has_residual = plan.spec.has_residual
         for layer in plan.layers:
-            self.add_module(layer.spec.name, elastic_layer(layer))
+            self.add_module(layer.spec.name, elastic_layer(layer, slices))
 
     def layer(self, name: str) -> ElasticLayer:
         """Return a layer by its name in the block."""
@@ -67,7 +68,8 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.plan: NetworkPlan = space.plan(space.largest())
-        self.blocks = nn.ModuleDict({block.spec.name: ElasticBlock(block) for block in self.plan.blocks})
+        self.slices = SliceRecorder()
+        self.blocks = nn.ModuleDict({block.spec.name: ElasticBlock(block, self.slices) for block in self.plan.blocks})
 
     def activate(self, architecture: Architecture) -> None:
         """Choose the sub-network that `forward` computes."""

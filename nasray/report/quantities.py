@@ -28,6 +28,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "parameters": Quantity(label="Parameters", tick_format="~s"),
     "memory_bytes": Quantity(label="Memory", unit="B", tick_format="~s"),
     "latency_ms": Quantity(label="Latency", unit="ms"),
+    "latency_predicted_ms": Quantity(label="Latency by lookup table", unit="ms"),
     "energy_mj": Quantity(label="Energy", unit="mJ"),
 }
 

@@ -173,11 +173,9 @@ def _target(row: Mapping[str, Any], initial: Mapping[str, Any]) -> str:
     if target <= 1 and quantity(name).tick_format == "~s":
         target = target * initial[name] if initial.get(name) else None
     text = f"target {format_metric(name, target)}"
-    # A search by lookup table keeps its target in predicted latency.
-    value = row.get("latency_predicted_ms", row.get(name)) if name == "latency_ms" else row.get(name)
-    if value is None or target is None:
+    if row.get(name) is None or target is None:
         return text
-    return f"{text}, {'met' if value <= target else 'missed'}"
+    return f"{text}, {'met' if row[name] <= target else 'missed'}"
 
 
 def _small(text: str) -> Html | None:

@@ -87,7 +87,8 @@ class CoordinateDescent(Strategy):
 
     Source: Yang et al. 2021, Sec. 2.4. Deviation: the paper leaves open how much each of the L layers shrinks; here
     single steps of all L layers are shuffled and the fewest that meet the budget are taken, so a sample shrinks at
-    most L layers. Where none of the layers alone can save the reduction, it is halved for that iteration.
+    most L layers, more only where L of them cannot save enough. Where no sample can save the reduction, it is halved
+    for that iteration.
     """
 
     OBJECTIVE = "accuracy"
@@ -200,7 +201,7 @@ class CoordinateDescent(Strategy):
             self.budget = max(self.config.target, best.cost - reduction)
             samples = self._multi_layer(best) if self.config.mode == "multi-layer" else self._single_layer(best)
             reduction /= 2
-            if reduction < 1e-9 * self.initial_cost:
+            if not samples and reduction < 1e-9 * self.initial_cost:
                 raise InfeasibleTargetError(
                     f"No layer can shrink below a cost of {best.cost:.6g}; the target is {self.config.target:.6g}."
                 )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nasray.architecture import Architecture
 from nasray.data import Batches, ImageData, Split
+from nasray.data.splits import MemorySplit
 from nasray.evaluation import Evaluation
 from nasray.models.supernet import Supernet
 from nasray.training.evaluate import NormPolicy, evaluate_subnet
@@ -76,7 +77,18 @@ class CandidateEvaluator:
 
 
 def comparison_data(data: ImageData, config: CandidateConfig) -> ImageData:
-    """Return the data set with only the images that evaluators need, so that little travels to them."""
+    """Return the data set with only the images that evaluators need, decoded, so that none decodes them again."""
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     kept = rows[: config.calibration_images] if config.policy == "recalibrated" else rows[:1]
-    return replace(data, train=data.train.subset(kept), test=data.test.subset(torch.arange(1)))
+    train, test = data.train.subset(kept), data.test.subset(torch.arange(1))
+    return replace(data, train=in_memory(train), holdout=in_memory(data.holdout), test=in_memory(test))
+
+
+def in_memory(split: Split) -> Split:
+    """Return a split whose images are decoded once and for all; each candidate sees all of them."""
+    if isinstance(split, MemorySplit):
+        return split
+    rows = torch.arange(len(split)).split(256)
+    batches = split.read_batches(rows, train=False, generator=torch.Generator(), num_workers=0, pin_memory=False)
+    images, labels = zip(*batches, strict=True)
+    return MemorySplit(images_NCHW=torch.cat(images), labels_N=torch.cat(labels), skipped=split.skipped)

@@ -66,12 +66,24 @@ class RunningJob:
         return self.trainer.steps_per_epoch
 
     @property
+    def skipped_images(self) -> list[str]:
+        """Names of the images that this process could not read so far."""
+        return list(self._data.skipped_images)
+
+    @property
     def is_finished(self) -> bool:
         """Whether all epochs are done."""
         return self.trainer.epoch >= self._config.epochs
 
     def run_epoch(self, on_step: Callable[[int, float], None] | None = None) -> dict[str, float]:
-        """Train one epoch; returns `loss` and `num_images` of this worker."""
+        """Train one epoch; returns `loss` and `num_images` of this worker.
+
+        Randomness starts anew from seed, worker and epoch, so that an epoch is the same after a break and different
+        on every worker.
+        """
+        entropy = [self._seed, self._place.rank, self.trainer.epoch]
+        self._generator.bit_generator.state = np.random.default_rng(entropy).bit_generator.state
+        torch.manual_seed(int(np.random.SeedSequence([*entropy, 1]).generate_state(1)[0]))
         result = self.trainer.run_epoch(self._batches(self.trainer.epoch), on_step)
         average_buffers(self.trainer.model)
         average_buffers(self.trainer.average)
@@ -83,12 +95,11 @@ class RunningJob:
 
     def state_dict(self) -> dict[str, object]:
         """Return all that the next epoch depends on."""
-        return self.trainer.state_dict() | {"generator": self._generator.bit_generator.state}
+        return self.trainer.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Continue after the epoch at which `state_dict` was taken."""
         self.trainer.load_state_dict(state)
-        self._generator.bit_generator.state = state["generator"]  # type: ignore[assignment]
 
     def _batches(self, epoch: int) -> Batches:
         place = self._place
@@ -129,10 +140,6 @@ class TrainingJob(abc.ABC):
         """Return what is measured once, after the last epoch."""
         return {}
 
-    def _generator(self, place: Place) -> np.random.Generator:
-        """Return a generator of this worker's own."""
-        return np.random.default_rng([self.seed, place.rank])
-
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetJob(TrainingJob):
@@ -151,7 +158,7 @@ class SupernetJob(TrainingJob):
         torch.manual_seed(self.seed)
         supernet = Supernet(MobileSpace(self.network))
         place.put(supernet)
-        generator, smoothing = self._generator(place), self.training.label_smoothing
+        generator, smoothing = np.random.default_rng(), self.training.label_smoothing
         if self.is_masked:
             backward = losses.masked_ordered_dropout(supernet, generator, label_smoothing=smoothing)
         else:
@@ -208,7 +215,7 @@ class NetworkJob(TrainingJob):
             data,
             place,
             seed=self.seed,
-            generator=self._generator(place),
+            generator=np.random.default_rng(),
         )
 
     def final_metrics(self, running: RunningJob, data: ImageData, place: Place) -> dict[str, float]:

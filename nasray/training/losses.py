@@ -43,9 +43,11 @@ def ordered_dropout(
         parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
         for architecture, (part, targets) in zip(supernet.space.balanced(count, generator), parts, strict=True):
             supernet.activate(architecture)
-            logits = supernet(part).float()
-            loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum") / len(labels)
-            scale(loss).backward()
+            with supernet.slices as slices:
+                logits = supernet(part).float()
+                loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum") / len(labels)
+                scale(loss).backward()
+                slices.collect()
             total += loss.detach()
         return total
 

@@ -61,6 +61,7 @@ class Trainer(Generic[Model]):
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
+        self._steps = 0
         self.average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self.epoch = 0
         self._dtype = _mixed_dtype(self.device)
@@ -111,11 +112,13 @@ class Trainer(Generic[Model]):
         self._scaler.update()
         if self.config.ema_decay:
             self.average.update_parameters(self.model)
+            self._steps += 1
         return loss
 
-    def _average(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+    def _average(self, averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
         """Move the averages; early on by more than the decay says, so that they forget the initial weights."""
-        decay = min(self.config.ema_decay, (1 + int(count)) / (10 + int(count)))
+        # Counted here: the model's own counter lives on the device and would have to be waited for.
+        decay = min(self.config.ema_decay, (1 + self._steps) / (10 + self._steps))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - decay)
         else:
@@ -125,21 +128,20 @@ class Trainer(Generic[Model]):
         """Return all that the next epoch depends on."""
         return {
             "epoch": self.epoch,
+            "steps": self._steps,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "torch_rng": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Continue after the epoch at which `state_dict` was taken."""
-        self.epoch = int(state["epoch"])  # type: ignore[call-overload]
+        self.epoch, self._steps = int(state["epoch"]), int(state["steps"])  # type: ignore[call-overload]
         self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
         self.average.load_state_dict(state["average"])  # type: ignore[arg-type]
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
-        torch.set_rng_state(state["torch_rng"])  # type: ignore[arg-type]
 
 
 def _mixed_dtype(device: torch.device) -> torch.dtype | None:

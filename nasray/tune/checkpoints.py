@@ -64,6 +64,10 @@ def newest_checkpoint(storage: Path, stage: str, name: str) -> str | None:
         for folder in sorted((attempt / name).glob("checkpoint_*"), reverse=True):
             if _is_whole(folder):
                 return str(folder)
+    # Written by the workers of a data-parallel training, which has no checkpoint of its own before its end.
+    for folder in sorted((storage / "train" / f"train-{stage}-{name}").glob("checkpoint_*"), reverse=True):
+        if _is_whole(folder):
+            return str(folder)
     return None
 
 

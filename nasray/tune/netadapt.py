@@ -21,7 +21,6 @@ from nasray.hardware.table_check import check_latency_table
 from nasray.records import RunDirectory
 from nasray.report import write_report
 from nasray.search.coordinate_descent import CoordinateDescent
-from nasray.spaces.mobile import MobileSpace
 from nasray.training.candidates import comparison_data
 from nasray.training.jobs import NetworkJob, SupernetJob
 from nasray.tune.checkpoints import load_weights
@@ -76,7 +75,12 @@ class NetAdaptRun:
             for cost in settings.costs
             for target in settings.targets
         ]
+        if len({search.name for search in self.searches}) < len(self.searches):
+            raise ValueError("`cost` and `target` must not repeat, got one twice. Name each once.")
+        settings.descent(1.0)  # wrong settings show before anything is measured
         self._given_table = None if latency_table is None else LatencyTable.load(latency_table)
+        if self._given_table is not None:
+            self._given_table.check_covers(self.space)
         for cost in settings.costs:
             if cost not in ("latency", "measured-latency"):
                 self._check_targets(make_cost(cost, self.space))
@@ -242,7 +246,6 @@ class NetAdaptRun:
 
     def _table(self, stages: Stages) -> LatencyTable:
         if self._given_table is not None:
-            self._given_table.check_covers(self.space)
             return self._given_table
         path = stages.run.path / "latency_table.jsonl"
         with stages.timed("latency table", "cpu"), stages.progress.shown():
@@ -252,7 +255,9 @@ class NetAdaptRun:
                 bar.move(done / total, f"{done} of {total} timings")
 
             build_latency_table(path, self.space, progress=show)
-            return check_latency_table(path, self.space, generator=np.random.default_rng(0))
+            table = check_latency_table(path, self.space, generator=np.random.default_rng(0))
+        stages.progress.say(f"Latency table: {table.describe()}")
+        return table
 
     def _initial_cost(self, cost: Cost) -> float:
         return cost(self.space.largest()).value
@@ -266,14 +271,9 @@ class NetAdaptRun:
 
 
 def _unit(metric: str) -> str:
-    return {"latency_ms": "ms", "memory_bytes": "bytes"}.get(metric, "count")
+    return {"latency_ms": "ms", "latency_predicted_ms": "ms", "memory_bytes": "bytes"}.get(metric, "count")
 
 
 def new_run_path() -> Path:
     """Return a folder for a run that was not given one."""
     return Path("runs") / time.strftime("netadapt-%Y%m%d-%H%M%S")
-
-
-def space_size(space: MobileSpace) -> float:
-    """Return the number of combinations of choices."""
-    return float(np.prod([float(len(options)) for options in space.choices.values()]))

@@ -41,7 +41,7 @@ class Target:
         return self.value * initial_cost if self.is_share else self.value
 
     def __str__(self) -> str:
-        return f"{self.value * 100:g}%" if self.is_share else f"{self.value:g}"
+        return f"{self.value * 100:.10g}%" if self.is_share else f"{self.value:.15g}"
 
 
 @dataclass(frozen=True, kw_only=True)

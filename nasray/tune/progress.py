@@ -18,7 +18,7 @@ class StageProgress:
     """Shows the stage that runs.
 
     Args:
-        console: Where to show it; bars only on a terminal, a line per tenth of a stage elsewhere.
+        console: Where to show it; bars only on a terminal, a line per fifth of a stage elsewhere.
         is_quiet: Show nothing while a stage runs.
     """
 

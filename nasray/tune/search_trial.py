@@ -169,7 +169,7 @@ class SearchTrial(tune.Trainable):
 
 def metric_name(cost: Cost) -> str:
     """Return the name under which a cost stands in records, unit included."""
-    return {"latency": "latency_ms", "measured-latency": "latency_ms", "memory": "memory_bytes"}.get(
+    return {"latency": "latency_predicted_ms", "measured-latency": "latency_ms", "memory": "memory_bytes"}.get(
         cost.name, cost.name
     )
 

@@ -97,27 +97,35 @@ class Workers:
         Raises:
             ValueError: If more are asked for than the cluster has processors.
         """
+        if count is not None and count < 1:
+            raise ValueError(f"`workers` must be at least 1, got {count}.")
         resources = ray.cluster_resources()
         cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
         number = count or gpus or cpus
         if number > cpus:
             raise ValueError(f"`workers` must be at most {cpus}, the processors that Ray has here, got {number}.")
-        return cls(count=number, cpus=1, gpus=min(1.0, gpus / number) if gpus else 0.0)
+        # A share that divides a GPU evenly, so that no evaluator needs parts of two.
+        share = 1.0 if number <= gpus else 1 / -(-number // gpus) if gpus else 0.0
+        return cls(count=number, cpus=1, gpus=share)
 
     def for_training(self, count: int, cpus: int | None) -> Workers:
         """Return the workers of a training on the same cluster.
 
         Args:
             count: Data-parallel workers.
-            cpus: Processors of each; None shares all of them out.
+            cpus: Processors of each; None takes what a node can spare for each GPU, or for each worker.
 
         Raises:
-            ValueError: If there are fewer processors than workers.
+            ValueError: If there are fewer processors or GPUs than workers.
         """
-        total = int(ray.cluster_resources().get("CPU", 1))
-        if count > total:
-            raise ValueError(f"`training_workers` must be at most {total}, the processors of Ray here, got {count}.")
-        return Workers(count=count, cpus=min(cpus or total, total // count), gpus=1.0 if self.gpus else 0.0)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        total, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+        limit, kind = (gpus, "GPUs") if self.gpus else (total, "processors")
+        if not 1 <= count <= limit:
+            raise ValueError(f"`training_workers` must be from 1 to {limit}, the {kind} of Ray here, got {count}.")
+        fair = max(int(node.get("CPU", 0) // max(1, node.get("GPU", 0))) for node in nodes)
+        share = max(1, min(fair, total // count))
+        return Workers(count=count, cpus=min(cpus or share, share), gpus=1.0 if self.gpus else 0.0)
 
 
 class DriverCallback(tune.Callback):

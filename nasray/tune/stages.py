@@ -66,7 +66,7 @@ class Stages:
         folders = {name: self.run.path / "weights" / f"{stage}-{name}" for name in jobs}
         left = {name: job for name, job in jobs.items() if name not in self.done(stage)}
         tasks = {
-            name: TrainingTask(job=job, data=data, workers=workers, storage=str(self.storage / "train"))
+            name: TrainingTask(job=job, data=data, workers=workers, storage=str(self.storage / "train"), stage=stage)
             for name, job in left.items()
         }
         if not tasks:
@@ -80,6 +80,10 @@ class Stages:
             folders[name].mkdir(parents=True, exist_ok=True)
             save_weights(folders[name], load_weights(Path(result.checkpoint.path)))
             metrics = result.metrics or {}
+            if skipped := metrics.get("skipped_images"):
+                names = ", ".join(skipped[:3])
+                self.run.add_notice(f"{len(skipped)} unreadable images were skipped: {names}.")
+                self.progress.say(f"{len(skipped)} unreadable images were skipped: {names}.")
             kept = ("loss", "seconds", "test_accuracy")
             self.finish(stage, name, {key: metrics[key] for key in kept if key in metrics})
         return folders

@@ -30,17 +30,23 @@ class TrainingTask:
         data: Reference to the data set.
         workers: Data-parallel workers of this run.
         storage: Folder that all nodes share, for the checkpoints of several workers.
+        stage: Stage that the run belongs to.
     """
 
     job: TrainingJob
     data: ray.ObjectRef[ImageData]
     workers: Workers
     storage: str
+    stage: str
 
     def resources(self) -> tune.PlacementGroupFactory:
-        """Return the trial's resources; several workers bring their own, beside a trial that only waits."""
+        """Return the trial's resources; several workers bring their own, beside a trial that only waits.
+
+        A trial that waits takes a trace of a resource that every cluster has, as Ray refuses empty bundles and a
+        trace of a processor would leave too little for the workers.
+        """
         if self.workers.count > 1:
-            return tune.PlacementGroupFactory([{"CPU": 0.001}])
+            return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
         bundle = {"CPU": self.workers.cpus}
         if self.workers.gpus:
             bundle["GPU"] = self.workers.gpus
@@ -84,7 +90,7 @@ class DataParallelTrial(tune.Trainable):
     """Runs a `TrainingTask` on several workers through Ray Train; its one step ends with the training.
 
     Ray Train restarts a lost worker from its own checkpoint of the last epoch, and goes on from there when the
-    same run is started again.
+    same run is started again, also with another number of workers.
     """
 
     def setup(self, config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None) -> None:
@@ -92,6 +98,7 @@ class DataParallelTrial(tune.Trainable):
         assert tasks is not None
         self.name_ = config["trial"]["name"]
         self.task = tasks[self.name_]
+        self.resume_from: str | None = config["trial"].get("resume_from")
         self.checkpoint: ray.train.Checkpoint | None = None
 
     def step(self) -> dict[str, Any]:
@@ -99,14 +106,14 @@ class DataParallelTrial(tune.Trainable):
         workers = self.task.workers
         trainer = TorchTrainer(
             train_epochs,
-            train_loop_config={"task": self.task},
+            train_loop_config={"task": self.task, "resume_from": self.resume_from},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers.count,
                 use_gpu=workers.gpus > 0,
                 resources_per_worker={"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})},
             ),
             run_config=ray.train.RunConfig(
-                name=f"train-{self.name_}",
+                name=f"train-{self.task.stage}-{self.name_}",
                 storage_path=self.task.storage,
                 failure_config=ray.train.FailureConfig(max_failures=3),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
@@ -131,13 +138,20 @@ def train_epochs(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     torch.set_num_threads(max(1, int(task.workers.cpus)))
     device = str(ray.train.torch.get_device()) if task.workers.gpus else "cpu"
-    place = Place(device=device, rank=context.get_world_rank(), world_size=context.get_world_size())
+    place = Place(
+        device=device,
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        decode_threads=max(1, int(task.workers.cpus)),
+    )
     data = ray.get(task.data)
     running = task.job.start(data, place)
     seconds = 0.0
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:
             seconds = read_checkpoint(Path(folder), running)
+    elif config["resume_from"]:
+        seconds = read_checkpoint(Path(config["resume_from"]), running)
     for _ in range(running.trainer.epoch, task.job.training.epochs):
         start = time.perf_counter()
         metrics = running.run_epoch()
@@ -155,6 +169,7 @@ def epoch_result(running: RunningJob, metrics: Mapping[str, float], seconds: flo
     """Return what a trial reports after an epoch."""
     return {
         **metrics,
+        "skipped_images": running.skipped_images,
         "epoch": running.trainer.epoch,
         "num_epochs": running.trainer.config.epochs,
         "seconds": seconds,

@@ -20,6 +20,7 @@ def run_training(job, digits, tmp_path, *, workers=1, attempt=1, resume_from=Non
         data=ray.put(digits),
         workers=Workers(count=workers, cpus=1, gpus=0),
         storage=str(tmp_path / "train"),
+        stage="stage",
     )
     trainable = TrainingTrial if workers == 1 else DataParallelTrial
     return run_trials(
