@@ -17,7 +17,9 @@ from rich.console import Console
 
 from nasray.data import load_image_data
 from nasray.records import RunDirectory
-from nasray.report import result_table
+from nasray.report import result_table, write_report
+from nasray.training.config import TrainingConfig
+from nasray.training.evaluate import NORM_POLICIES
 from nasray.tune.cli_errors import exit_status
 from nasray.tune.netadapt import NetAdaptRun, new_run_path
 from nasray.tune.netadapt_settings import PRESETS, NetAdaptSettings, Target, check_network
@@ -49,9 +51,20 @@ def main(
     samples: Annotated[int | None, Option(help="J, samples per iteration.")] = None,
     layers: Annotated[int | None, Option(help="L, layers that a sample may shrink.")] = None,
     first_reduction: Annotated[float | None, Option(help="Share of the initial cost saved first, 0.03 is 3 %.")] = None,
+    ordered_dropout: Annotated[
+        str, Option(help="partitioned (parts of the batch share a sub-network) or masked (each image has its own).")
+    ] = "partitioned",
+    norm_policy: Annotated[
+        str | None, Option(help=f"Batch-norm statistics of candidates: {', '.join(NORM_POLICIES)}.")
+    ] = None,
+    distillation: Annotated[float | None, Option(help="Teacher's share of the final loss, 0 to 1; 0 for none.")] = None,
+    label_smoothing: Annotated[float | None, Option(help="Label smoothing of the final training, 0 to 1.")] = None,
+    survival: Annotated[float | None, Option(help="Survival probability of stochastic depth, final training.")] = None,
+    inherit: Annotated[bool, Option("--inherit", help="Start final training from the supernet's weights.")] = False,
     epochs: Annotated[int | None, Option(help="Epochs of the supernet.")] = None,
     final_epochs: Annotated[int | None, Option(help="Epochs of each discovered network.")] = None,
     max_train: Annotated[int | None, Option(help="Most training images to use.")] = None,
+    latency_device: Annotated[str | None, Option(help="Where latency is measured: cpu (one thread) or cuda.")] = None,
     latency_table: Annotated[Path | None, Option(help="Lookup table of this device; by default one is built.")] = None,
     seed: Annotated[list[int] | None, Option(help="Seed; repeat for several supernets and searches.")] = None,
     workers: Annotated[
@@ -68,6 +81,8 @@ def main(
     console = Console()
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset!r}.")
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
     settings = changed(PRESETS[preset](), locals())
     # The preset's limit keeps large data sets quick; the bundled digits are small anyway.
     images = load_image_data(data, max_train=settings.max_train if data else max_train)
@@ -81,7 +96,7 @@ def main(
         run_dir or new_run_path(),
         method="netadaptv2",
         preset=preset,
-        configuration=settings.to_json() | {"network": run.space.name, "seeds": list(run.seeds)},
+        configuration=run.configuration(),
         seed=run.seeds[0],
         data=images.describe(),
         resume=resume,
@@ -101,6 +116,7 @@ def main(
         if not isinstance(error, (ValueError, ConnectionError)):
             hint = f"Not finished. Go on with the same command and --resume --run-dir {records.path}"
             console.print(hint, highlight=False, soft_wrap=True)
+            write_report(records)
         raise
     console.print(result_table(rows))
     console.print(f"Report: {records.path / 'report.html'}", highlight=False, soft_wrap=True)
@@ -111,25 +127,41 @@ def main(
 def changed(settings: NetAdaptSettings, options: dict[str, Any]) -> NetAdaptSettings:
     """Return the preset with the options that were given."""
     check_network(options["network"])
+    if options["ordered_dropout"] not in ("partitioned", "masked"):
+        raise ValueError(f"`ordered-dropout` must be partitioned or masked, got {options['ordered_dropout']!r}.")
     given = {
         "network": options["network"],
-        "costs": tuple(options["cost"] or ()),
-        "targets": tuple(Target.parse(text) for text in options["target"] or ()),
+        "supernet": rescaled(settings.supernet, options["epochs"]),
+        "is_masked": options["ordered_dropout"] == "masked",
+        "costs": tuple(options["cost"] or settings.costs),
+        "targets": tuple(Target.parse(text) for text in options["target"] or ()) or None,
         "optimizer": options["optimizer"],
         "num_samples": options["samples"],
         "num_layers": options["layers"],
         "first_reduction": options["first_reduction"],
+        "candidates": with_given(settings.candidates, policy=options["norm_policy"]),
+        "final": with_given(
+            rescaled(settings.final, options["final_epochs"]),
+            label_smoothing=options["label_smoothing"],
+            survival=options["survival"],
+        ),
+        "distillation": options["distillation"],
+        "inherits": options["inherit"] or None,
+        "latency_device": options["latency_device"],
         "max_train": options["max_train"],
     }
-    if options["epochs"] is not None:
-        given["supernet"] = rescaled(settings.supernet, options["epochs"])
-    if options["final_epochs"] is not None:
-        given["final"] = rescaled(settings.final, options["final_epochs"])
-    return replace(settings, **{name: value for name, value in given.items() if value not in (None, ())})
+    return with_given(settings, **given)
 
 
-def rescaled(recipe: Any, epochs: int) -> Any:
+def with_given(settings: Any, **options: Any) -> Any:
+    """Return settings with the options that are not None."""
+    return replace(settings, **{name: value for name, value in options.items() if value is not None})
+
+
+def rescaled(recipe: TrainingConfig, epochs: int | None) -> TrainingConfig:
     """Return a recipe of another length, whose rate falls as far."""
+    if epochs is None:
+        return recipe
     return replace(recipe, epochs=epochs, decay_epochs=recipe.decay_epochs * epochs / recipe.epochs)
 
 

@@ -14,7 +14,7 @@ from nasray.data import Batches, ImageData, Split
 from nasray.data.splits import MemorySplit
 from nasray.evaluation import Evaluation
 from nasray.models.supernet import Supernet
-from nasray.training.evaluate import NormPolicy, evaluate_subnet
+from nasray.training.evaluate import NORM_POLICIES, NormPolicy, evaluate_subnet
 
 _CACHE_BYTES = 2 << 30
 
@@ -32,6 +32,12 @@ class CandidateConfig:
     policy: NormPolicy = "batch"
     batch_size: int = 512
     calibration_images: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.policy not in NORM_POLICIES:
+            raise ValueError(f"`policy` must be one of {', '.join(NORM_POLICIES)}, got {self.policy!r}.")
+        if self.batch_size < 1 or self.calibration_images < 1:
+            raise ValueError("`batch_size` and `calibration_images` must be at least 1.")
 
 
 class CandidateEvaluator:

@@ -6,7 +6,7 @@ A job is a recipe (frozen, picklable); `start` turns it into a `RunningJob` that
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,7 +75,7 @@ class RunningJob:
         """Whether all epochs are done."""
         return self.trainer.epoch >= self._config.epochs
 
-    def run_epoch(self, on_step: Callable[[int, float], None] | None = None) -> dict[str, float]:
+    def run_epoch(self) -> dict[str, float]:
         """Train one epoch; returns `loss` and `num_images` of this worker.
 
         Randomness starts anew from seed, worker and epoch, so that an epoch is the same after a break and different
@@ -84,7 +84,7 @@ class RunningJob:
         entropy = [self._seed, self._place.rank, self.trainer.epoch]
         self._generator.bit_generator.state = np.random.default_rng(entropy).bit_generator.state
         torch.manual_seed(int(np.random.SeedSequence([*entropy, 1]).generate_state(1)[0]))
-        result = self.trainer.run_epoch(self._batches(self.trainer.epoch), on_step)
+        result = self.trainer.run_epoch(self._batches(self.trainer.epoch))
         average_buffers(self.trainer.model)
         average_buffers(self.trainer.average)
         return {"loss": result.loss, "num_images": result.num_images}

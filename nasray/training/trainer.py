@@ -72,14 +72,11 @@ class Trainer(Generic[Model]):
         """The model to evaluate: averaged weights, or the trained ones where averaging is off."""
         return cast(Model, self.average.module) if self.config.ema_decay else self.model
 
-    def run_epoch(
-        self, batches: Iterable[tuple[Tensor, Tensor]], on_step: Callable[[int, float], None] | None = None
-    ) -> EpochResult:
+    def run_epoch(self, batches: Iterable[tuple[Tensor, Tensor]]) -> EpochResult:
         """Train for one epoch.
 
         Args:
             batches: Images and labels of this worker.
-            on_step: Called after each step with the images of the batch and its loss.
 
         Raises:
             DivergedError: If the loss is not finite.
@@ -90,8 +87,6 @@ class Trainer(Generic[Model]):
             loss = self._step(images, labels, self.epoch + step / self.steps_per_epoch)
             total += loss * len(labels)
             num_images += len(labels)
-            if on_step:
-                on_step(len(labels), float(loss))
         self.epoch += 1
         mean = float(total) / max(1, num_images)
         if not torch.isfinite(torch.tensor(mean)):

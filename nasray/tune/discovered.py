@@ -55,10 +55,12 @@ class NetworkWriter:
         stages: Of the run, for weights, times and the run directory.
         space: Search space.
         data: Data set; a few test images are what exports are compared on.
+        latency_device: Where latencies are measured.
     """
 
-    def __init__(self, stages: Stages, space: MobileSpace, data: ImageData) -> None:
+    def __init__(self, stages: Stages, space: MobileSpace, data: ImageData, *, latency_device: str) -> None:
         self._stages, self._space, self._data = stages, space, data
+        self._latency_device = latency_device
         few = data.test.subset(torch.arange(min(8, len(data.test))))
         self._example_BCHW = next(iter(Batches(few, data, batch_size=8, num_workers=1)))[0]
         self._best: dict[str, float] = {}
@@ -73,7 +75,9 @@ class NetworkWriter:
             state = {name: torch.from_numpy(value) for name, value in load_weights(folder).items()}
             network.load_state_dict(state)
             accuracy = float(self._stages.done("final")[found.trial_id]["test_accuracy"])
-        latency = measure_latency(network, (1, *self._example_BCHW.shape[1:]), device="cpu", budget_s=0.5)
+        latency = measure_latency(
+            network, (1, *self._example_BCHW.shape[1:]), device=self._latency_device, budget_s=0.5
+        )
         folder_name = None if accuracy is None else self._export(found, network, accuracy, latency)
         return {
             "label": found.label,

@@ -14,6 +14,7 @@ import ray
 from nasray.architecture import Architecture
 from nasray.data import ImageData
 from nasray.hardware.cost import Cost
+from nasray.hardware.device import check_device
 from nasray.hardware.lookup_table import LatencyTable
 from nasray.hardware.registry import make_cost
 from nasray.hardware.table_builder import build_latency_table
@@ -78,12 +79,21 @@ class NetAdaptRun:
         if len({search.name for search in self.searches}) < len(self.searches):
             raise ValueError("`cost` and `target` must not repeat, got one twice. Name each once.")
         settings.descent(1.0)  # wrong settings show before anything is measured
+        check_device(settings.latency_device)
         self._given_table = None if latency_table is None else LatencyTable.load(latency_table)
         if self._given_table is not None:
             self._given_table.check_covers(self.space)
         for cost in settings.costs:
             if cost not in ("latency", "measured-latency"):
                 self._check_targets(make_cost(cost, self.space))
+
+    def configuration(self) -> dict[str, Any]:
+        """Return everything that decides what the run computes, as JSON."""
+        return self.settings.to_json() | {
+            "network": self.space.name,
+            "seeds": list(self.seeds),
+            "latency_table": None if self._given_table is None else self._given_table.describe(),
+        }
 
     def describe(self) -> list[str]:
         """Return what the run will do, a line each."""
@@ -162,13 +172,14 @@ class NetAdaptRun:
         folders = stages.train("supernet", supernets, data, trainers)
         comparison = ray.put(comparison_data(self.data, self.settings.candidates))
         references = {name: put_weights(folder) for name, folder in folders.items()}
+        limits = self._limits(stages, costs)
         tasks = {
             search.name: SearchTask(
                 network=self.space.spec,
                 weights=references[f"seed{search.seed}"],
                 data=comparison,
                 cost=costs[search.cost],
-                descent=self.settings.descent(search.target.of(self._initial_cost(costs[search.cost]))),
+                descent=self.settings.descent(limits[search.name]),
                 candidates=self.settings.candidates,
                 workers=workers,
                 seed=search.seed,
@@ -201,7 +212,7 @@ class NetAdaptRun:
 
     def _results(self, stages: Stages, costs: dict[str, Cost]) -> list[dict[str, Any]]:
         """Measure and export every network, and return a row for each."""
-        writer = NetworkWriter(stages, self.space, self.data)
+        writer = NetworkWriter(stages, self.space, self.data, latency_device=self.settings.latency_device)
         found = []
         for seed in self.seeds:
             search = next(search for search in self.searches if search.seed == seed)
@@ -239,7 +250,8 @@ class NetAdaptRun:
     def _costs(self, stages: Stages) -> dict[str, Cost]:
         """Return each cost of the run; builds the lookup table first where one is needed."""
         table = self._table(stages) if "latency" in self.settings.costs else None
-        costs = {name: make_cost(name, self.space, table=table) for name in self.settings.costs}
+        device = self.settings.latency_device
+        costs = {name: make_cost(name, self.space, device=device, table=table) for name in self.settings.costs}
         for cost in costs.values():
             self._check_targets(cost)
         return costs
@@ -254,10 +266,19 @@ class NetAdaptRun:
             def show(done: int, total: int) -> None:
                 bar.move(done / total, f"{done} of {total} timings")
 
-            build_latency_table(path, self.space, progress=show)
+            build_latency_table(path, self.space, device=self.settings.latency_device, progress=show)
             table = check_latency_table(path, self.space, generator=np.random.default_rng(0))
         stages.progress.say(f"Latency table: {table.describe()}")
         return table
+
+    def _limits(self, stages: Stages, costs: dict[str, Cost]) -> dict[str, float]:
+        """Return each search's target in its cost's unit; fixed once, since a measured initial cost varies."""
+        limits: dict[str, float] = dict(stages.run.run.get("limits", {}))
+        for search in self.searches:
+            if search.name not in limits:
+                limits[search.name] = search.target.of(self._initial_cost(costs[search.cost]))
+        stages.run.update(limits=limits)
+        return limits
 
     def _initial_cost(self, cost: Cost) -> float:
         return cost(self.space.largest()).value

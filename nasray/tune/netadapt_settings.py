@@ -65,6 +65,7 @@ class NetAdaptSettings:
         distillation: Weight of the teacher (the supernet's largest network) in the final loss; 0 for none.
         inherits: Whether final training starts from the supernet's weights.
         trains_initial: Whether the initial network is trained too, for the table.
+        latency_device: Where latencies are measured, cpu (one thread) or cuda.
         training_cpus: Processors of a training on CPUs; small networks are fastest on one.
         max_train: Most training images to use; None for all.
     """
@@ -85,8 +86,13 @@ class NetAdaptSettings:
     distillation: float = 0.5
     inherits: bool = False
     trains_initial: bool = True
+    latency_device: str = "cpu"
     training_cpus: int | None = None
     max_train: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distillation <= 1:
+            raise ValueError(f"`distillation` must be in [0, 1], got {self.distillation}.")
 
     def space(self, *, num_classes: int, channels: int, resolution: int) -> MobileSpace:
         """Return the search space for a data set."""
