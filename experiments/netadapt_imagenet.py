@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.console import Console
 from nasray.data import load_image_data
 from nasray.records import RunDirectory
 from nasray.report import result_table, write_report
+from nasray.training.candidates import CandidateConfig
 from nasray.training.config import TrainingConfig
 from nasray.training.evaluate import NORM_POLICIES
 from nasray.tune.cli_errors import exit_status
@@ -27,6 +28,7 @@ from nasray.tune.progress import StageProgress
 from nasray.tune.session import ClusterConfig
 
 Option = typer.Option
+Settings = TypeVar("Settings", NetAdaptSettings, TrainingConfig, CandidateConfig)
 
 
 def main(
@@ -153,7 +155,7 @@ def changed(settings: NetAdaptSettings, options: dict[str, Any]) -> NetAdaptSett
     return with_given(settings, **given)
 
 
-def with_given(settings: Any, **options: Any) -> Any:
+def with_given(settings: Settings, **options: Any) -> Settings:
     """Return settings with the options that are not None."""
     return replace(settings, **{name: value for name, value in options.items() if value is not None})
 
