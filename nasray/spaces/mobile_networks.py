@@ -63,25 +63,41 @@ def squeeze_excite(width: int, *, activation: Activation = "relu") -> LayerSpec:
     )
 
 
-def head_blocks(
-    *,
-    features: int,
-    limit: int,
-    hidden: int,
-    hidden_limit: int,
-    num_classes: int,
-    activation: Activation,
-    dropout: float,
-) -> tuple[BlockSpec, ...]:
-    """Return the end of a MobileNetV3: pointwise layer, average pool, another without batch norm, classifier."""
-    pointwise = LayerSpec(name="conv", kind="conv", filters=features, bypass_limit=limit, activation=activation)
-    inner = replace(pointwise, filters=hidden, bypass_limit=hidden_limit, has_batch_norm=False)
-    return (
-        BlockSpec(name="features", layers=(pointwise,)),
-        BlockSpec(name="pool", layers=(LayerSpec(name="average", kind="pool", has_batch_norm=False),)),
-        BlockSpec(name="hidden", layers=(inner,)),
-        classifier_block(num_classes, dropout),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The end of a MobileNetV3: pointwise layer, average pool, another without batch norm, classifier.
+
+    Args:
+        features: Filters before the pool.
+        limit: T of that layer.
+        hidden: Filters after the pool.
+        hidden_limit: T of that layer.
+        num_classes: Outputs of the classifier.
+    """
+
+    features: int
+    limit: int
+    hidden: int
+    hidden_limit: int
+    num_classes: int
+
+    def blocks(self) -> tuple[BlockSpec, ...]:
+        """Return the blocks."""
+        pointwise = LayerSpec(
+            name="conv", kind="conv", filters=self.features, bypass_limit=self.limit, activation="hard_swish"
+        )
+        inner = replace(pointwise, filters=self.hidden, bypass_limit=self.hidden_limit, has_batch_norm=False)
+        return (
+            BlockSpec(name="features", layers=(pointwise,)),
+            pool_block(),
+            BlockSpec(name="hidden", layers=(inner,)),
+            classifier_block(self.num_classes, 0.2),
+        )
+
+
+def pool_block() -> BlockSpec:
+    """Return the global average pool."""
+    return BlockSpec(name="pool", layers=(LayerSpec(name="average", kind="pool", has_batch_norm=False),))
 
 
 def classifier_block(num_classes: int, dropout: float) -> BlockSpec:
@@ -127,24 +143,8 @@ _LATENCY_GUIDED = (
 
 def netadaptv2_latency(num_classes: int = 1000, in_channels: int = 3, resolution: int = 224) -> NetworkSpec:
     """Initial network of the latency-guided search: MobileNetV3-Large widened, 9 widths per layer."""
-    return NetworkSpec(
-        name="netadaptv2-latency",
-        blocks=(
-            stem_block(filters=16, stride=2, limit=8, activation="hard_swish"),
-            *numbered_blocks(_LATENCY_GUIDED, stem=16),
-            *head_blocks(
-                features=1024,
-                limit=128,
-                hidden=2048,
-                hidden_limit=1024,
-                num_classes=num_classes,
-                activation="hard_swish",
-                dropout=0.2,
-            ),
-        ),
-        in_channels=in_channels,
-        resolution=resolution,
-    )
+    head = Head(features=1024, limit=128, hidden=2048, hidden_limit=1024, num_classes=num_classes)
+    return _mobile("netadaptv2-latency", _LATENCY_GUIDED, head, in_channels, resolution, stem=16, stem_stride=2)
 
 
 def netadaptv2_mac(num_classes: int = 1000, in_channels: int = 3, resolution: int = 224) -> NetworkSpec:
@@ -152,7 +152,7 @@ def netadaptv2_mac(num_classes: int = 1000, in_channels: int = 3, resolution: in
 
     Widths are rounded up to multiples of 8 and the first block has no expansion, as Table 9 shows.
     """
-    wide = [
+    rows = [
         replace(
             row,
             expansion=None if index == 0 else _widen(row.expansion or 0),
@@ -161,25 +161,9 @@ def netadaptv2_mac(num_classes: int = 1000, in_channels: int = 3, resolution: in
         )
         for index, row in enumerate((*_LATENCY_GUIDED, _LATENCY_GUIDED[-1]))
     ]
-    return NetworkSpec(
-        name="netadaptv2-mac",
-        blocks=(
-            stem_block(filters=_widen(16), stride=2, limit=8, activation="hard_swish"),
-            *numbered_blocks(wide, stem=_widen(16)),
-            *head_blocks(
-                features=_widen(1024),
-                limit=128,
-                hidden=_widen(2048),
-                hidden_limit=1024,
-                num_classes=num_classes,
-                activation="hard_swish",
-                dropout=0.2,
-            ),
-        ),
-        in_channels=in_channels,
-        resolution=resolution,
-        num_widths=11,
-    )
+    head = Head(features=_widen(1024), limit=128, hidden=_widen(2048), hidden_limit=1024, num_classes=num_classes)
+    spec = _mobile("netadaptv2-mac", rows, head, in_channels, resolution, stem=_widen(16), stem_stride=2)
+    return replace(spec, num_widths=11)
 
 
 def mobilenet_v1(num_classes: int = 1000, in_channels: int = 3, resolution: int = 224) -> NetworkSpec:
@@ -200,10 +184,9 @@ def mobilenet_v1(num_classes: int = 1000, in_channels: int = 3, resolution: int 
         pointwise = LayerSpec(name="pointwise", kind="conv", filters=out, bypass_limit=limit, activation="relu")
         blocks.append(BlockSpec(name=f"b{index:02d}", layers=(depthwise, pointwise)))
         channels = out
-    pool = BlockSpec(name="pool", layers=(LayerSpec(name="average", kind="pool", has_batch_norm=False),))
     return NetworkSpec(
         name="mobilenet-v1",
-        blocks=(*blocks, pool, classifier_block(num_classes, 0.2)),
+        blocks=(*blocks, pool_block(), classifier_block(num_classes, 0.2)),
         in_channels=in_channels,
         resolution=resolution,
     )
@@ -220,24 +203,8 @@ def mobile_32(num_classes: int = 10, in_channels: int = 3, resolution: int = 32)
         MobileBlock(32, 5, 1, "hard_swish", 256, 64, 64),
         MobileBlock(32, 5, 1, "hard_swish", 256, 64, 64),
     )
-    return NetworkSpec(
-        name="mobile-32",
-        blocks=(
-            stem_block(filters=16, stride=1, limit=8, activation="hard_swish"),
-            *numbered_blocks(rows, stem=16),
-            *head_blocks(
-                features=256,
-                limit=32,
-                hidden=256,
-                hidden_limit=128,
-                num_classes=num_classes,
-                activation="hard_swish",
-                dropout=0.2,
-            ),
-        ),
-        in_channels=in_channels,
-        resolution=resolution,
-    )
+    head = Head(features=256, limit=32, hidden=256, hidden_limit=128, num_classes=num_classes)
+    return _mobile("mobile-32", rows, head, in_channels, resolution, stem=16, stem_stride=1)
 
 
 def mobile_8(num_classes: int = 10, in_channels: int = 1, resolution: int = 8) -> NetworkSpec:
@@ -249,24 +216,8 @@ def mobile_8(num_classes: int = 10, in_channels: int = 1, resolution: int = 8) -
         MobileBlock(16, 5, 1, "hard_swish", 128, 32, 32),
         MobileBlock(16, 5, 1, "hard_swish", 128, 32, 32),
     )
-    return NetworkSpec(
-        name="mobile-8",
-        blocks=(
-            stem_block(filters=16, stride=1, limit=8, activation="hard_swish"),
-            *numbered_blocks(rows, stem=16),
-            *head_blocks(
-                features=128,
-                limit=16,
-                hidden=128,
-                hidden_limit=64,
-                num_classes=num_classes,
-                activation="hard_swish",
-                dropout=0.2,
-            ),
-        ),
-        in_channels=in_channels,
-        resolution=resolution,
-    )
+    head = Head(features=128, limit=16, hidden=128, hidden_limit=64, num_classes=num_classes)
+    return _mobile("mobile-8", rows, head, in_channels, resolution, stem=16, stem_stride=1)
 
 
 NETWORKS: dict[str, Callable[..., NetworkSpec]] = {
@@ -290,9 +241,22 @@ def mobile_space(name: str, *, num_classes: int, in_channels: int = 3, resolutio
     return MobileSpace(NETWORKS[name](num_classes=num_classes, in_channels=in_channels, **size))
 
 
-def numbered_blocks(rows: Sequence[MobileBlock], *, stem: int) -> tuple[BlockSpec, ...]:
-    """Name the blocks b02, b03, ... as Tables 8 and 9 count them."""
-    return tuple(row.block(f"b{index:02d}", depthwise_filters=stem) for index, row in enumerate(rows, start=2))
+def _mobile(
+    name: str,
+    rows: Sequence[MobileBlock],
+    head: Head,
+    in_channels: int,
+    resolution: int,
+    *,
+    stem: int,
+    stem_stride: int,
+) -> NetworkSpec:
+    """Put a network together; blocks are named b02, b03, ... as Tables 8 and 9 count them."""
+    numbered = (row.block(f"b{index:02d}", depthwise_filters=stem) for index, row in enumerate(rows, start=2))
+    first = stem_block(filters=stem, stride=stem_stride, limit=8, activation="hard_swish")
+    return NetworkSpec(
+        name=name, blocks=(first, *numbered, *head.blocks()), in_channels=in_channels, resolution=resolution
+    )
 
 
 def _widen(width: int) -> int:

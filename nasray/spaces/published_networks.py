@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 from nasray.architecture import Architecture
 from nasray.spaces.mobile import MobileSpace
-from nasray.spaces.mobile_networks import classifier_block, mobilenet_v1, netadaptv2_latency, netadaptv2_mac
+from nasray.spaces.mobile_networks import (
+    classifier_block,
+    mobilenet_v1,
+    netadaptv2_latency,
+    netadaptv2_mac,
+    pool_block,
+)
 from nasray.spaces.network_plan import NetworkPlan
 from nasray.spaces.network_spec import Activation, BlockSpec, LayerSpec, NetworkSpec
 
@@ -126,7 +132,7 @@ def _fixed(
         channels = row.out
     pointwise = replace(conv, filters=features, kernel=1, stride=1)
     blocks.append(BlockSpec(name="features", layers=(pointwise,)))
-    blocks.append(BlockSpec(name="pool", layers=(LayerSpec(name="average", kind="pool", has_batch_norm=False),)))
+    blocks.append(pool_block())
     if hidden:
         inner = replace(pointwise, filters=hidden, has_batch_norm=False)
         blocks.append(BlockSpec(name="hidden", layers=(inner,)))
