@@ -155,7 +155,7 @@ def run_trials(
     Each trial gets `{"name": ..., "resume_from": ...}` as configuration.
 
     Args:
-        trainable: Class trainable.
+        trainable: Class trainable, checkpointed every step; or a function that keeps its own checkpoints.
         names: Names of the trials.
         stage: Name of this set of trials.
         storage: Folder for Ray's state.
@@ -168,6 +168,7 @@ def run_trials(
         TrialError: If a trial failed.
     """
     configs = [{"name": name, "resume_from": resume_from.get(name)} for name in names]
+    every_step = tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True)
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space={"trial": tune.grid_search(configs)},
@@ -181,7 +182,7 @@ def run_trials(
             name=stage,
             storage_path=str(storage),
             callbacks=[*callbacks, JsonLoggerCallback()],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True),
+            checkpoint_config=every_step if isinstance(trainable, type) else None,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             verbose=0,
         ),

@@ -17,7 +17,7 @@ from nasray.tune.checkpoints import load_weights, newest_checkpoint, next_attemp
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_trial import SearchTask, SearchTrial
 from nasray.tune.session import DriverCallback, Workers, run_trials
-from nasray.tune.training_trial import DataParallelTrial, TrainingTask, TrainingTrial
+from nasray.tune.training_trial import TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
 
 
 class RecordEvaluations(DriverCallback):
@@ -71,14 +71,13 @@ class Stages:
         }
         if not tasks:
             return folders
-        trainable = TrainingTrial if workers.count == 1 else DataParallelTrial
+        trainable = TrainingTrial if workers.count == 1 else data_parallel_trial
         total = sum(job.training.epochs for job in left.values())
         callback = self.progress.training(stage, total)
         results = self._run(stage, trainable, tasks, workers, [callback])
         for name, result in results.items():
-            assert result.checkpoint is not None
             folders[name].mkdir(parents=True, exist_ok=True)
-            save_weights(folders[name], load_weights(Path(result.checkpoint.path)))
+            save_weights(folders[name], load_weights(last_checkpoint(result)))
             metrics = result.metrics or {}
             if skipped := metrics.get("skipped_images"):
                 names = ", ".join(skipped[:3])

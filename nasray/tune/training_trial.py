@@ -14,6 +14,7 @@ import ray.train
 import torch
 from ray import tune
 from ray.train.torch import TorchTrainer
+from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 
 from nasray.data import ImageData
 from nasray.training.jobs import Place, RunningJob, TrainingJob
@@ -86,50 +87,41 @@ class TrainingTrial(tune.Trainable):
         self.seconds = read_checkpoint(Path(checkpoint), self.running)
 
 
-class DataParallelTrial(tune.Trainable):
-    """Runs a `TrainingTask` on several workers through Ray Train; its one step ends with the training.
+def data_parallel_trial(config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None) -> None:
+    """Run a `TrainingTask` on several workers through Ray Train, which reports every epoch to Tune.
 
-    Ray Train restarts a lost worker from its own checkpoint of the last epoch, and goes on from there when the
-    same run is started again, also with another number of workers.
+    Ray Train restarts a lost worker from its own checkpoint of the last epoch, and goes on from there when the same run
+    is started again, also with another number of workers.
     """
+    assert tasks is not None
+    name = config["trial"]["name"]
+    task = tasks[name]
+    workers = task.workers
+    TorchTrainer(
+        train_epochs,
+        train_loop_config={"task": task, "resume_from": config["trial"].get("resume_from")},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers.count,
+            use_gpu=workers.gpus > 0,
+            resources_per_worker={"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"train-{task.stage}-{name}",
+            storage_path=task.storage,
+            failure_config=ray.train.FailureConfig(max_failures=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
+        ),
+    ).fit()
 
-    def setup(self, config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None) -> None:
-        """Take the task."""
-        assert tasks is not None
-        self.name_ = config["trial"]["name"]
-        self.task = tasks[self.name_]
-        self.resume_from: str | None = config["trial"].get("resume_from")
-        self.checkpoint: ray.train.Checkpoint | None = None
 
-    def step(self) -> dict[str, Any]:
-        """Train all epochs."""
-        workers = self.task.workers
-        trainer = TorchTrainer(
-            train_epochs,
-            train_loop_config={"task": self.task, "resume_from": self.resume_from},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers.count,
-                use_gpu=workers.gpus > 0,
-                resources_per_worker={"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})},
-            ),
-            run_config=ray.train.RunConfig(
-                name=f"train-{self.task.stage}-{self.name_}",
-                storage_path=self.task.storage,
-                failure_config=ray.train.FailureConfig(max_failures=3),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            ),
-        )
-        result = trainer.fit()
-        self.checkpoint = result.checkpoint
-        return {**(result.metrics or {}), "done": True}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Copy the workers' last checkpoint."""
-        if self.checkpoint is not None:
-            self.checkpoint.to_directory(checkpoint_dir)
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Do nothing: Ray Train finds its own checkpoint."""
+def last_checkpoint(result: tune.Result) -> Path:
+    """Return the folder of a training's last checkpoint, Tune's own or the one that Ray Train reported."""
+    reported = (result.metrics or {}).get(CHECKPOINT_PATH_KEY)
+    if reported:
+        return Path(reported)
+    assert result.checkpoint is not None
+    return Path(result.checkpoint.path)
 
 
 def train_epochs(config: dict[str, Any]) -> None:

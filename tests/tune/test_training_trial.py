@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import ray
@@ -9,7 +7,7 @@ from nasray.training.config import TrainingConfig
 from nasray.training.jobs import NetworkJob, Place, SupernetJob
 from nasray.tune.checkpoints import load_weights, newest_checkpoint
 from nasray.tune.session import Workers, run_trials
-from nasray.tune.training_trial import DataParallelTrial, TrainingTask, TrainingTrial
+from nasray.tune.training_trial import TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
 
 pytestmark = pytest.mark.ray
 
@@ -22,7 +20,7 @@ def run_training(job, digits, tmp_path, *, workers=1, attempt=1, resume_from=Non
         storage=str(tmp_path / "train"),
         stage="stage",
     )
-    trainable = TrainingTrial if workers == 1 else DataParallelTrial
+    trainable = TrainingTrial if workers == 1 else data_parallel_trial
     return run_trials(
         tune.with_parameters(trainable, tasks={"t": task}),
         ["t"],
@@ -46,7 +44,7 @@ def test_resumed_training_equals_one_without_a_break(cluster, digits, network, t
     found = newest_checkpoint(tmp_path, "stage", "t")
     result = run_training(supernet_job(network, 3), digits, tmp_path, attempt=2, resume_from=found)
     assert result.metrics["epoch"] == 3
-    resumed = load_weights(Path(result.checkpoint.path))
+    resumed = load_weights(last_checkpoint(result))
     for name, value in whole.weights().items():
         assert np.allclose(resumed[name], value, rtol=1e-3, atol=1e-4), name
 
@@ -66,7 +64,7 @@ def test_two_workers_train_through_ray_train(cluster, digits, network, tmp_path)
     result = run_training(supernet_job(network, 2), digits, tmp_path, workers=2)
     assert result.metrics["epoch"] == 2
 
-    weights = load_weights(Path(result.checkpoint.path))
+    weights = load_weights(last_checkpoint(result))
     assert all(np.isfinite(value).all() for value in weights.values())
 
 
