@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,10 @@ class NetAdaptRun:
             for seed in self.seeds
         }
         folders = stages.train("supernet", supernets, data, trainers)
-        comparison = ray.put(comparison_data(self.data, self.settings.candidates))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Skipping")  # said in our own words below
+            comparison = ray.put(comparison_data(self.data, self.settings.candidates))
+        stages.note_skipped(self.data.skipped_images)
         references = {name: put_weights(folder) for name, folder in folders.items()}
         limits = self._limits(stages, costs)
         tasks = {

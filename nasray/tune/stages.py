@@ -79,10 +79,7 @@ class Stages:
             folders[name].mkdir(parents=True, exist_ok=True)
             save_weights(folders[name], load_weights(last_checkpoint(result)))
             metrics = result.metrics or {}
-            if skipped := metrics.get("skipped_images"):
-                names = ", ".join(skipped[:3])
-                self.run.add_notice(f"{len(skipped)} unreadable images were skipped: {names}.")
-                self.progress.say(f"{len(skipped)} unreadable images were skipped: {names}.")
+            self.note_skipped(metrics.get("skipped_images", ()))
             kept = ("loss", "seconds", "test_accuracy")
             self.finish(stage, name, {key: metrics[key] for key in kept if key in metrics})
         return folders
@@ -100,6 +97,13 @@ class Stages:
                 metrics = result.metrics or {}
                 self.finish(stage, name, {key: metrics[key] for key in keep})
         return {name: self.done(stage)[name] for name in tasks}
+
+    def note_skipped(self, names: Sequence[str]) -> None:
+        """Say and record which images could not be read, if any."""
+        if names:
+            text = f"{len(names)} unreadable image(s) skipped: {', '.join(names[:3])}."
+            self.run.add_notice(text)
+            self.progress.say(text)
 
     def timed(self, stage: str, device: str) -> _Timer:
         """Return a context whose time is recorded as a stage's."""

@@ -76,7 +76,7 @@ class TrainingTrial(tune.Trainable):
         if self.running.is_finished:
             metrics |= self.task.job.final_metrics(self.running, self.data, self.place)
         self.seconds += time.perf_counter() - start
-        return epoch_result(self.running, metrics, self.seconds)
+        return epoch_result(self.running, metrics, self.seconds) | {"done": self.running.is_finished}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write all that the next epoch depends on."""
@@ -158,14 +158,16 @@ def train_epochs(config: dict[str, Any]) -> None:
 
 
 def epoch_result(running: RunningJob, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
-    """Return what a trial reports after an epoch."""
+    """Return what a trial reports after an epoch.
+
+    Not that it is done: Tune would end a data-parallel trial before Ray Train has given its workers back.
+    """
     return {
         **metrics,
         "skipped_images": running.skipped_images,
         "epoch": running.trainer.epoch,
         "num_epochs": running.trainer.config.epochs,
         "seconds": seconds,
-        "done": running.is_finished,
     }
 
 

@@ -64,6 +64,7 @@ def test_two_workers_train_through_ray_train(cluster, digits, network, tmp_path)
     result = run_training(supernet_job(network, 2), digits, tmp_path, workers=2)
     assert result.metrics["epoch"] == 2
 
+    assert ray.available_resources()["CPU"] == 2  # the workers are given back
     weights = load_weights(last_checkpoint(result))
     assert all(np.isfinite(value).all() for value in weights.values())
 
