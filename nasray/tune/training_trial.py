@@ -144,9 +144,10 @@ def train_epochs(config: dict[str, Any]) -> None:
             seconds = read_checkpoint(Path(folder), running)
     elif config["resume_from"]:
         seconds = read_checkpoint(Path(config["resume_from"]), running)
-    for _ in range(running.trainer.epoch, task.job.training.epochs):
+    # At least one report: a run that ended after its last epoch but before it was noted is started again.
+    for _ in range(max(1, task.job.training.epochs - running.trainer.epoch)):
         start = time.perf_counter()
-        metrics = running.run_epoch()
+        metrics = {} if running.is_finished else running.run_epoch()
         if running.is_finished:
             metrics |= task.job.final_metrics(running, data, place)
         seconds += time.perf_counter() - start

@@ -4,19 +4,18 @@ from nasray.hardware.device import DeviceFingerprint
 from nasray.hardware.layer_key import required_keys
 from nasray.hardware.lookup_table import LatencyTable
 from nasray.spaces.mobile import MobileSpace
-from nasray.spaces.mobile_networks import MobileBlock, classifier_block, numbered_blocks, stem_block
-from nasray.spaces.network_spec import BlockSpec, LayerSpec, NetworkSpec
+from nasray.spaces.mobile_networks import MobileBlock, classifier_block, pool_block, stem_block
+from nasray.spaces.network_spec import NetworkSpec
 
 
 @pytest.fixture(scope="session")
 def tiny_space() -> MobileSpace:
     """Stem, a residual block with squeeze-and-excitation, a strided block, pool: few enough networks to list."""
     rows = (MobileBlock(4, 5, 1, "relu", 8, 4, 4), MobileBlock(4, 3, 2, "hard_swish", 6, 8, 0))
-    pool = LayerSpec(name="average", kind="pool", has_batch_norm=False)
     blocks = (
         stem_block(filters=4, stride=1, limit=2, activation="relu"),
-        *numbered_blocks(rows, stem=4),
-        BlockSpec(name="pool", layers=(pool,)),
+        *(row.block(f"b{index:02d}", depthwise_filters=4) for index, row in enumerate(rows, start=2)),
+        pool_block(),
         classifier_block(3, dropout=0.0),
     )
     return MobileSpace(NetworkSpec(name="tiny", blocks=blocks, in_channels=2, resolution=4, num_widths=3))

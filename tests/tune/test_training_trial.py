@@ -67,6 +67,9 @@ def test_two_workers_train_through_ray_train(cluster, digits, network, tmp_path)
     assert ray.available_resources()["CPU"] == 2  # the workers are given back
     weights = load_weights(last_checkpoint(result))
     assert all(np.isfinite(value).all() for value in weights.values())
+    again = run_training(supernet_job(network, 2), digits, tmp_path, workers=2, attempt=2)
+    for name, value in load_weights(last_checkpoint(again)).items():
+        assert np.array_equal(value, weights[name]), name
 
 
 def test_newest_checkpoint_passes_over_torn_ones(tmp_path):
