@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasray.models.functions import ACTIVATIONS, shrink, squeeze_excite
-from nasray.models.slices import SliceRecorder
+from nasray.models.subnet_pass import dropout, statistics, take
 from nasray.spaces.network_plan import LayerPlan
 
 
@@ -25,15 +25,14 @@ class ElasticConv(nn.Module):
 
     Args:
         plan: The layer at its full size.
-        slices: Takes slices of weights.
 
     Source: Yang et al. 2021, Sec. 2.2 (bypass), Sec. 2.3 (ordered dropout); superkernel: the centre of the full
     kernel, as in its references 12 and 21. Deviation: none.
     """
 
-    def __init__(self, plan: LayerPlan, slices: SliceRecorder) -> None:
+    def __init__(self, plan: LayerPlan) -> None:
         super().__init__()
-        self.full, self._slices = plan, slices
+        self.full = plan
         self.is_depthwise = plan.spec.kind == "depthwise"
         fan_in = 1 if self.is_depthwise else plan.in_channels
         self.weight = nn.Parameter(torch.empty(plan.filters, fan_in, plan.kernel, plan.kernel))
@@ -93,14 +92,16 @@ class ElasticConv(nn.Module):
 
     def _weight(self, in_channels: int, filters: int, kernel: int) -> Tensor:
         margin = (self.full.kernel - kernel) // 2
-        inputs = 1 if self.is_depthwise else in_channels
-        end = self.full.kernel - margin
-        index = (slice(filters), slice(inputs), slice(margin, end), slice(margin, end))
-        return self._slices.take(self.weight, index)
+        # Only what is cut is named: each slice costs as much as a small kernel.
+        index: tuple[slice, ...] = (slice(filters),) if self.is_depthwise else (slice(filters), slice(in_channels))
+        if margin:
+            centre = slice(margin, self.full.kernel - margin)
+            index = (slice(filters), slice(None if self.is_depthwise else in_channels), centre, centre)
+        return take(self.weight, index)
 
     def _convolve(self, x_BCHW: Tensor, filters: int, kernel: int) -> Tensor:
         weight = self._weight(x_BCHW.shape[1], filters, kernel)
-        bias = None if self.bias is None else self._slices.take(self.bias, (slice(filters),))
+        bias = None if self.bias is None else take(self.bias, (slice(filters),))
         groups = filters if self.is_depthwise else 1
         return F.conv2d(x_BCHW, weight, bias, self.full.spec.stride, kernel // 2, groups=groups)
 
@@ -118,12 +119,14 @@ class ElasticConv(nn.Module):
             return y_BMHW
         mean, var = norm.running_mean, norm.running_var
         assert mean is not None and var is not None and norm.momentum is not None
+        if self.training:
+            mean, var = (statistics(running, filters, norm.momentum) for running in (mean, var))
         return F.batch_norm(
             y_BMHW,
             mean[:filters],
             var[:filters],
-            self._slices.take(norm.weight, (slice(filters),)),
-            self._slices.take(norm.bias, (slice(filters),)),
+            take(norm.weight, (slice(filters),)),
+            take(norm.bias, (slice(filters),)),
             training=self.training,
             momentum=norm.momentum,
             eps=norm.eps,
@@ -133,9 +136,9 @@ class ElasticConv(nn.Module):
 class ElasticSqueezeExcite(nn.Module):
     """Squeeze-and-excitation whose input and bottleneck are elastic."""
 
-    def __init__(self, plan: LayerPlan, slices: SliceRecorder) -> None:
+    def __init__(self, plan: LayerPlan) -> None:
         super().__init__()
-        self.full, self._slices = plan, slices
+        self.full = plan
         self.down = nn.Conv2d(plan.in_channels, plan.filters, 1)
         self.up = nn.Conv2d(plan.filters, plan.in_channels, 1)
 
@@ -161,7 +164,6 @@ class ElasticSqueezeExcite(nn.Module):
         """Return the weights of one sub-network's layer by the names of the plain layer."""
         assert self.down.bias is not None and self.up.bias is not None
         channels, filters = plan.in_channels, plan.filters
-        take = self._slices.take
         return {
             "down.weight": take(self.down.weight, (slice(filters), slice(channels))),
             "down.bias": take(self.down.bias, (slice(filters),)),
@@ -173,16 +175,18 @@ class ElasticSqueezeExcite(nn.Module):
 class ElasticLinear(nn.Module):
     """Dropout and the classifier, of elastic input."""
 
-    def __init__(self, plan: LayerPlan, slices: SliceRecorder) -> None:
+    def __init__(self, plan: LayerPlan) -> None:
         super().__init__()
-        self.full, self._slices = plan, slices
+        self.full = plan
         self.linear = nn.Linear(plan.in_channels, plan.filters)
 
     def forward(self, x_BC11: Tensor, plan: LayerPlan) -> Tensor:
         """Return logits (B, classes) of one sub-network."""
-        x_BC = F.dropout(x_BC11.flatten(1), plan.spec.dropout, self.training)
-        weight = self._slices.take(self.linear.weight, (slice(plan.filters), slice(x_BC.shape[1])))
-        return F.linear(x_BC, weight, self._slices.take(self.linear.bias, (slice(plan.filters),)))
+        x_BC = x_BC11.flatten(1)
+        if self.training and plan.spec.dropout:
+            x_BC = dropout(x_BC, plan.spec.dropout)
+        weight = take(self.linear.weight, (slice(plan.filters), slice(x_BC.shape[1])))
+        return F.linear(x_BC, weight, take(self.linear.bias, (slice(plan.filters),)))
 
     def forward_masked(self, x_BC11: Tensor, filters_B: Tensor, kernels_B: Tensor) -> Tensor:
         """Return logits of each image's own sub-network: absent inputs are zero already."""
@@ -213,17 +217,17 @@ class ElasticPool(nn.Module):
 ElasticLayer = ElasticConv | ElasticSqueezeExcite | ElasticLinear | ElasticPool
 
 
-def elastic_layer(plan: LayerPlan, slices: SliceRecorder) -> ElasticLayer:
+def elastic_layer(plan: LayerPlan) -> ElasticLayer:
     """Return the elastic layer for a layer at its full size."""
     match plan.spec.kind:
         case "squeeze_excite":
-            return ElasticSqueezeExcite(plan, slices)
+            return ElasticSqueezeExcite(plan)
         case "pool":
             return ElasticPool()
         case "linear":
-            return ElasticLinear(plan, slices)
+            return ElasticLinear(plan)
         case _:
-            return ElasticConv(plan, slices)
+            return ElasticConv(plan)
 
 
 def _keeps(channels: int, filters_B: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from nasray.architecture import Architecture
 from nasray.models.elastic import ElasticLayer, elastic_layer
 from nasray.models.functions import add_padded
 from nasray.models.plain import PlainNetwork
-from nasray.models.slices import SliceRecorder
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_plan import BlockPlan, NetworkPlan
 
@@ -22,11 +21,11 @@ from nasray.spaces.network_plan import BlockPlan, NetworkPlan
 class ElasticBlock(nn.Module):
     """The elastic layers of a block and its residual connection."""
 
-    def __init__(self, plan: BlockPlan, slices: SliceRecorder) -> None:
+    def __init__(self, plan: BlockPlan) -> None:
         super().__init__()
         self.has_residual = plan.spec.has_residual
         for layer in plan.layers:
-            self.add_module(layer.spec.name, elastic_layer(layer, slices))
+            self.add_module(layer.spec.name, elastic_layer(layer))
 
     def layer(self, name: str) -> ElasticLayer:
         """Return a layer by its name in the block."""
@@ -68,8 +67,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.plan: NetworkPlan = space.plan(space.largest())
-        self.slices = SliceRecorder()
-        self.blocks = nn.ModuleDict({block.spec.name: ElasticBlock(block, self.slices) for block in self.plan.blocks})
+        self.blocks = nn.ModuleDict({block.spec.name: ElasticBlock(block) for block in self.plan.blocks})
 
     def activate(self, architecture: Architecture) -> None:
         """Choose the sub-network that `forward` computes."""
@@ -77,7 +75,11 @@ class Supernet(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits (B, K) of the active sub-network."""
-        for block in self.plan.blocks:
+        return self.forward_planned(x_BCHW, self.plan)
+
+    def forward_planned(self, x_BCHW: Tensor, plan: NetworkPlan) -> Tensor:
+        """Return logits (B, K) of a planned sub-network, whichever is active."""
+        for block in plan.blocks:
             x_BCHW = self.blocks[block.spec.name](x_BCHW, block)
         return x_BCHW
 

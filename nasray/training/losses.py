@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasray.models.parallel_passes import run_passes
+from nasray.models.subnet_pass import SubnetPass
 from nasray.models.supernet import Supernet
+from nasray.spaces.network_plan import NetworkPlan
 from nasray.training.trainer import Backward
 
 
@@ -39,16 +42,26 @@ def ordered_dropout(
     def backward(images: Tensor, labels: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
         # Batch norm cannot take statistics of a single image at 1x1 pixels: parts have at least two.
         count = max(1, min(num_subnets, len(labels) // 2))
-        total = torch.zeros((), device=labels.device)
+        seeds = torch.randint(2**63 - 1, (count,)).tolist()
         parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
-        for architecture, (part, targets) in zip(supernet.space.balanced(count, generator), parts, strict=True):
-            supernet.activate(architecture)
-            with supernet.slices as slices:
-                logits = supernet(part).float()
+        plans = [supernet.space.plan(network) for network in supernet.space.balanced(count, generator)]
+
+        def run(item: tuple[NetworkPlan, int, tuple[Tensor, Tensor]]) -> tuple[SubnetPass, Tensor]:
+            plan, seed, (part, targets) = item
+            with SubnetPass(seed) as subnet_pass:
+                logits = supernet.forward_planned(part, plan).float()
                 loss = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum") / len(labels)
                 scale(loss).backward()
-                slices.collect()
-            total += loss.detach()
+            return subnet_pass, loss.detach()
+
+        def merge(result: tuple[SubnetPass, Tensor]) -> None:
+            result[0].merge()
+            total.add_(result[1])
+
+        total = torch.zeros((), device=labels.device)
+        items = list(zip(plans, seeds, parts, strict=True))
+        items.sort(key=lambda item: -item[0].macs)  # the dearest first: threads end at about the same time
+        run_passes(run, merge, items, labels.device)
         return total
 
     return backward
