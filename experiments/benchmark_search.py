@@ -15,7 +15,7 @@ from _benchmark import Parser, Workload, at_least, spread, write_json
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
 from nasray.search.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
-from nasray.search.random_search import RandomSearch
+from nasray.search.random_at_cost import RandomAtCost
 from nasray.search.shrinking import Shrinker
 from nasray.search.strategy import Strategy
 from nasray.training.candidates import CandidateConfig, CandidateEvaluator
@@ -71,7 +71,7 @@ def discover(
         found[mode] = (descent.trajectory[-1].architecture, num_samples)
     for name, count in (("random", found["multi-layer"][1]), ("unsearched", 1)):
         generator = np.random.default_rng([seed, METHODS.index(name)])
-        baseline = RandomSearch(space, workload.macs, target=target, num_samples=count, generator=generator)
+        baseline = RandomAtCost(space, workload.macs, target=target, num_samples=count, generator=generator)
         search(baseline, evaluate, arguments.rank_by)
         found[name] = (baseline.best(), count)
     return found

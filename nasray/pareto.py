@@ -78,3 +78,64 @@ def _finite_rows(values_NM: ArrayLike) -> NDArray[np.float64]:
             f"`values_NM` must be finite, got {array[row].tolist()} in row {row}. Leave failed evaluations out."
         )
     return array
+
+
+def front_ranks(values_NM: ArrayLike) -> NDArray[np.intp]:
+    """Number the fronts: 0 for rows that no other dominates, 1 for those that only rows of rank 0 dominate, ...
+
+    Rows that are equal in every objective share a rank.
+
+    Args:
+        values_NM: (N, M) objective values, each to be minimised.
+
+    Returns:
+        (N,) ranks.
+
+    Raises:
+        ValueError: If `values_NM` is not a finite (N, M) array.
+    """
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    values_NM = _finite_rows(values_NM)
+    if len(values_NM) == 0:
+        return np.empty(0, dtype=np.intp)
+    _, ranks_N = NonDominatedSorting().do(values_NM, return_rank=True)
+    return np.asarray(ranks_N, dtype=np.intp)
+
+
+def crowding_distances(values_NM: NDArray[np.float64], ranks_N: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Measure how far the neighbours of each row on its own front are apart, over the front's extent.
+
+    The extremes of a front are infinitely far from others; a second row with the same values has distance 0.
+
+    Args:
+        values_NM: (N, M) objective values.
+        ranks_N: (N,) front of each row, as `front_ranks` gives it.
+
+    Returns:
+        (N,) distances.
+
+    Source: Deb et al. 2002 (NSGA-II), Sec. III-B. Deviation: copies of a row have distance 0, so that a
+    population does not fill with them.
+    """
+    rows_UK, first_U = np.unique(np.column_stack([ranks_N, values_NM]), axis=0, return_index=True)
+    ranks_U, distances_U = rows_UK[:, 0], np.zeros(len(rows_UK))
+    for values_U in rows_UK[:, 1:].T:
+        order_U = np.lexsort((values_U, ranks_U))
+        distances_U[order_U] += _gaps(values_U[order_U], ranks_U[order_U])
+    distances_N = np.zeros(len(values_NM))
+    distances_N[first_U] = distances_U
+    return distances_N
+
+
+def _gaps(values_U: NDArray[np.float64], ranks_U: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the gap around each value among those of its rank, over the rank's extent; both sorted by rank, value."""
+    is_first_U = np.append(True, ranks_U[1:] != ranks_U[:-1])
+    starts_R = np.flatnonzero(is_first_U)
+    ends_R = np.append(starts_R[1:], len(values_U)) - 1
+    extent_R = values_U[ends_R] - values_U[starts_R]
+    gaps_U = np.full(len(values_U), np.inf)
+    gaps_U[1:-1] = values_U[2:] - values_U[:-2]
+    gaps_U /= np.where(extent_R > 0, extent_R, 1.0)[np.cumsum(is_first_U) - 1]
+    gaps_U[starts_R] = gaps_U[ends_R] = np.inf
+    return gaps_U

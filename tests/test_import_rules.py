@@ -14,17 +14,21 @@ MAY_IMPORT = {
     "architecture": set(),
     "evaluation": set(),
     "pareto": set(),
+    "objectives": set(),
+    "formulations": {"objectives", "pareto"},
+    "archive": {"architecture", "evaluation", "objectives", "formulations", "pareto"},
     "spaces": {"architecture"},
     "models": {"architecture", "spaces"},
     "hardware": {"architecture", "spaces", "models"},
     "data": set(),
-    "search": {"architecture", "evaluation", "spaces", "pareto"},
+    "search": {"architecture", "evaluation", "spaces", "pareto", "objectives", "formulations"},
+    "optuna_study": {"architecture", "evaluation", "spaces", "objectives", "formulations", "search"},
     "training": {"architecture", "evaluation", "spaces", "models", "data"},
     "records": {"pareto", "__version__"},
     "report": {"records", "pareto"},
 }
 LAST = {"tune", "__init__"}
-HEAVY = {"ray": {"tune"}, "torch": {"models", "hardware", "data", "training", "tune"}, "optuna": set()}
+HEAVY = {"ray": {"tune"}, "torch": {"models", "hardware", "data", "training", "tune"}, "optuna": {"optuna_study"}}
 
 
 def part_of(path):

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from nasray.evaluation import Evaluation
-from nasray.search.random_search import RandomSearch
+from nasray.search.random_at_cost import RandomAtCost
 from nasray.spaces.mobile_networks import mobile_space
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -103,7 +103,7 @@ def test_search_evaluates_each_architecture_once(monkeypatch):
 
     cached = benchmark.CachedEvaluator(evaluator)
     for _ in range(2):
-        strategy = RandomSearch(
+        strategy = RandomAtCost(
             space,
             lambda architecture: space.plan(architecture).macs,
             target=300_000,

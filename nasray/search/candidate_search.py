@@ -1,0 +1,174 @@
+"""What all strategies over single evaluations share: the record, the gate, warm starts and duplicates."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from nasray.architecture import Architecture
+from nasray.evaluation import Evaluation
+from nasray.formulations import Formulation
+from nasray.search.strategy import State, Strategy, Trial, generator_state, restored_generator
+from nasray.spaces.space import SearchSpace
+
+TRIES = 100
+"""Proposals in a row that may be known already before a strategy draws at random, and then before it gives up."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture whose metrics are known, so that it can be compared.
+
+    Args:
+        trial_id: Its trial.
+        architecture: The network.
+        values_M: Objectives to minimise.
+        violation: How far constraints are broken.
+    """
+
+    trial_id: str
+    architecture: Architecture
+    values_M: npt.NDArray[np.float64]
+    violation: float
+
+
+class CandidateSearch(Strategy):
+    """Base of strategies that propose one new architecture at a time and never wait.
+
+    Architectures that were proposed before are not proposed again: a duplicate costs nothing. Failed evaluations
+    count, and their architectures are not tried again.
+
+    Args:
+        space: What to search.
+        formulation: What is better.
+        num_evaluations: How many candidates to ask for; fewer if the space has no more.
+        generator: Source of randomness.
+        initial: Architectures to evaluate first (a warm start), duplicates among them once.
+
+    Raises:
+        ValueError: If `num_evaluations` is not positive or an initial architecture is of another space.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        formulation: Formulation,
+        *,
+        num_evaluations: int,
+        generator: np.random.Generator,
+        initial: Sequence[Architecture] = (),
+    ) -> None:
+        if num_evaluations < 1:
+            raise ValueError(f"`num_evaluations` must be at least 1, got {num_evaluations}.")
+        self.space, self.formulation, self.num_evaluations = space, formulation, num_evaluations
+        self._generator = generator
+        self._initial = list(dict.fromkeys(space.check(architecture) for architecture in initial))
+        self._asked: list[Architecture] = []
+        self._known: set[Architecture] = set()
+        self._pending: set[str] = set()
+        self._results: dict[str, Evaluation] = {}
+        self._is_exhausted = False
+        self.num_proposed = 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all candidates are told and no more are to come."""
+        return not self._pending and (len(self._asked) >= self.num_evaluations or self._is_exhausted)
+
+    def ask(self) -> Trial | None:
+        """Return a candidate that was not asked for before, or None when all have been asked."""
+        if len(self._asked) >= self.num_evaluations or self._is_exhausted:
+            return None
+        architecture = self._next()
+        if architecture is None:
+            self._is_exhausted = True
+            return None
+        trial = Trial(trial_id=str(len(self._asked)), architecture=architecture)
+        self._asked.append(architecture)
+        self._known.add(architecture)
+        self._pending.add(trial.trial_id)
+        return trial
+
+    def tell(self, trial_id: str, evaluation: Evaluation) -> None:
+        """Take a result.
+
+        Raises:
+            ValueError: If the id is unknown or was told before, or an ok evaluation lacks a metric.
+        """
+        if trial_id in self._results:
+            raise ValueError(f"`trial_id` {trial_id!r} was told before; every result counts once.")
+        if trial_id not in self._pending:
+            raise ValueError(f"`trial_id` must be one that was asked, got {trial_id!r}.")
+        missing = [name for name in self.formulation.metrics if name not in evaluation.metrics]
+        if evaluation.status == "ok" and missing:
+            raise ValueError(f"`evaluation` of {trial_id!r} must have the metrics {missing}, got none of them.")
+        self._pending.remove(trial_id)
+        self._results[trial_id] = evaluation
+        candidate = None if evaluation.status == "failed" or missing else self._candidate(trial_id, evaluation)
+        self._learn(trial_id, candidate)
+
+    def architecture(self, trial_id: str) -> Architecture:
+        """Return what was asked for under an id."""
+        return self._asked[int(trial_id)]
+
+    def result(self, architecture: Architecture) -> Evaluation | None:
+        """Return what was told about an architecture; None before."""
+        if architecture not in self._known:
+            return None
+        return self._results.get(str(self._asked.index(architecture)))
+
+    def state_dict(self) -> State:
+        """Return the whole state as JSON."""
+        return {
+            "generator": generator_state(self._generator),
+            "num_proposed": self.num_proposed,
+            "is_exhausted": self._is_exhausted,
+            "asked": [architecture.to_json() for architecture in self._asked],
+            "results": [[trial_id, result.to_json()] for trial_id, result in self._results.items()],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a state that `state_dict` gave, in a strategy that was made with the same arguments."""
+        saved = cast(dict[str, Any], state)
+        self._asked = [Architecture.from_json(value) for value in saved["asked"]]
+        self._known = set(self._asked)
+        self._results = {}
+        self._pending = {str(number) for number in range(len(self._asked))}
+        self._forget()
+        for trial_id, result in saved["results"]:
+            self.tell(trial_id, Evaluation(**result))
+        self._is_exhausted, self.num_proposed = saved["is_exhausted"], saved["num_proposed"]
+        self._generator = restored_generator(saved["generator"])
+
+    @abc.abstractmethod
+    def _propose(self) -> Architecture:
+        """Return an architecture, whether known or not; the first are those of `initial`."""
+
+    @abc.abstractmethod
+    def _learn(self, trial_id: str, candidate: Candidate | None) -> None:
+        """Take what was told; None for a candidate that failed. Must depend on nothing but what was told before."""
+
+    @abc.abstractmethod
+    def _forget(self) -> None:
+        """Return to the state before the first `_learn`."""
+
+    def _next(self) -> Architecture | None:
+        while self._initial and len(self._asked) < len(self._initial):
+            return self._initial[len(self._asked)]
+        for propose in (self._propose, lambda: self.space.random(self._generator)):
+            for _ in range(TRIES):
+                self.num_proposed += 1
+                architecture = propose()
+                if architecture not in self._known:
+                    return architecture
+        return None
+
+    def _candidate(self, trial_id: str, evaluation: Evaluation) -> Candidate:
+        values_M = self.formulation.values(evaluation.metrics)
+        violation = self.formulation.violation(evaluation.metrics)
+        return Candidate(trial_id, self.architecture(trial_id), values_M, violation)
