@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasray.architecture import Architecture
+from nasray.archive import ParetoArchive
+from nasray.evaluation import Evaluation
+from nasray.formulations import Pareto
+from nasray.objectives import Constraint, Objective
+from nasray.pareto import front_indices, hypervolume
+
+ACCURACY = Objective(name="accuracy", direction="maximize", ideal=1.0)
+COST = Objective(name="cost")
+
+
+def archive_of(rows, constraints=()):
+    archive = ParetoArchive(Pareto([ACCURACY, COST], constraints))
+    for number, (accuracy, cost) in enumerate(rows):
+        metrics = {"accuracy": accuracy, "cost": cost}
+        archive.add(str(number), Architecture.of("s", {"n": number}), Evaluation(metrics=metrics))
+    return archive
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=30))
+def test_the_front_grown_is_the_front_computed(rows) -> None:
+    archive = archive_of(rows)
+    assert sorted(s.number for s in archive.front) == front_indices([(-a, c) for a, c in rows])
+
+
+def test_hypervolume_over_time_is_that_of_each_prefix() -> None:
+    rows = np.random.default_rng(0).random((60, 2)).tolist()
+    archive = archive_of(rows)
+    history = archive.hypervolume_over_time([0.0, 1.0])
+    for count, volume in history:
+        assert volume == pytest.approx(hypervolume([(-a, c) for a, c in rows[:count]], [0.0, 1.0]))
+    volumes = [volume for _, volume in history]
+    assert volumes == sorted(volumes)
+    assert volumes[-1] == archive.hypervolume([0.0, 1.0])
+
+
+def test_failed_and_infeasible_evaluations_only_count() -> None:
+    archive = archive_of([(0.9, 10.0), (0.5, 1.0)], [Constraint.parse("cost<=5")])
+    archive.add("2", Architecture.of("s", {"n": 2}), Evaluation(status="failed", reason="hung"))
+    assert archive.num_evaluations == 3
+    assert [solution.number for solution in archive.front] == [1]
+
+
+def test_best_trade_off_is_nearest_to_the_ideal() -> None:
+    archive = archive_of([(0.95, 100.0), (0.93, 20.0), (0.3, 1.0)])
+    assert archive.best_trade_off().number == 1
+    assert archive.best_trade_off([1.0, 0.0]).number == 0
+    assert archive.best_trade_off([0.0, 1.0]).number == 2
+
+
+def test_an_archive_without_solutions() -> None:
+    archive = archive_of([])
+    assert archive.front == []
+    assert archive.hypervolume() == 0.0
+    assert archive.hypervolume_over_time() == []
+    with pytest.raises(ValueError, match="No evaluation met the constraints"):
+        archive.best_trade_off()
+
+
+def test_wrong_input_is_refused() -> None:
+    archive = archive_of([(0.5, 1.0)])
+    with pytest.raises(ValueError, match="2 finite numbers"):
+        archive.best_trade_off([1.0])
+    with pytest.raises(ValueError, match=r"must have the metrics \['cost'\]"):
+        archive.add("9", Architecture.of("s", {}), Evaluation(metrics={"accuracy": 1.0}))
