@@ -1,0 +1,38 @@
+"""The plain network of an architecture, whatever its space."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nasray.architecture import Architecture
+from nasray.models.cell_network import CellNetwork
+from nasray.models.chain_network import ChainNetwork
+from nasray.models.plain import PlainNetwork
+from nasray.spaces.cell import CellSpace
+from nasray.spaces.chain import ChainSpace
+from nasray.spaces.mobile import MobileSpace
+
+NetworkSpace = MobileSpace | CellSpace | ChainSpace
+"""Spaces whose architectures can be built."""
+
+
+class InfeasibleArchitectureError(ValueError):
+    """An architecture of the space that cannot be built, for a reason of its own."""
+
+
+def build_network(space: NetworkSpace, architecture: Architecture) -> nn.Module:
+    """Return a network with fresh weights; its input is (B, C, H, W), its output logits (B, K).
+
+    Raises:
+        InfeasibleArchitectureError: If the architecture breaks a limit of its space.
+    """
+    match space:
+        case MobileSpace():
+            return PlainNetwork(space.plan(architecture))
+        case CellSpace():
+            return CellNetwork(space.plan(architecture))
+        case ChainSpace():
+            plan = space.plan(architecture)
+            if plan.infeasible_reason:
+                raise InfeasibleArchitectureError(plan.infeasible_reason)
+            return ChainNetwork(plan)

@@ -1,0 +1,141 @@
+"""Evaluation of a network on its own: trained from scratch, then measured."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nasray.architecture import Architecture
+from nasray.data import Batches, ImageData, Split
+from nasray.evaluation import Evaluation
+from nasray.models.build import InfeasibleArchitectureError, NetworkSpace, build_network
+from nasray.training import losses
+from nasray.training.config import TrainingConfig
+from nasray.training.evaluate import evaluate
+from nasray.training.trainer import DivergedError, Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkEvaluationConfig:
+    """How a candidate is trained and timed.
+
+    Args:
+        training: The recipe.
+        timing_batch_size: Images per forward pass while inference is timed.
+        timing_repeats: Passes over the held-out images of which the median time counts.
+        seed: Of weights and batches.
+
+    Source: Young et al. 2019 (MENNDL), Sec. III-A (batches of 100). Deviation: the paper times one pass.
+    """
+
+    training: TrainingConfig
+    timing_batch_size: int = 100
+    timing_repeats: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.timing_batch_size < 1 or self.timing_repeats < 1:
+            raise ValueError("`timing_batch_size` and `timing_repeats` must be at least 1.")
+
+
+@dataclass
+class NetworkEvaluator:
+    """Trains networks of a space and measures what they are worth and what they cost.
+
+    Metrics: `accuracy` on the held-out images, which a search may look at, and `test_accuracy`, which it must not;
+    `inference_time_s` over the held-out images with their transfer to the device; `parameters`; `macs` of one image.
+
+    Args:
+        space: Where the architectures come from.
+        data: Images of the space's size and classes.
+        config: Settings.
+        device: Where to compute.
+
+    Source: Young et al. 2019 (MENNDL), Sec. III-A. Deviation: the search sees held-out instead of test images.
+    """
+
+    space: NetworkSpace
+    data: ImageData
+    config: NetworkEvaluationConfig
+    device: str = "cpu"
+    _holdout: list[tuple[Tensor, Tensor]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._holdout = list(self._batches(self.data.holdout, self.config.timing_batch_size, device="cpu"))
+
+    def __call__(self, architecture: Architecture) -> Evaluation:
+        """Return the figures of a network; failed if it diverges or needs too much memory."""
+        start = time.perf_counter()
+        torch.manual_seed(self.config.seed)
+        try:
+            network = build_network(self.space, architecture)
+        except InfeasibleArchitectureError as error:
+            return Evaluation(status="infeasible", reason=str(error))
+        try:
+            metrics = self._measure(self._trained(network.to(self.device)), architecture)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            return Evaluation(status="failed", reason=f"out of memory: {error}", seconds=time.perf_counter() - start)
+        except DivergedError as error:
+            return Evaluation(status="failed", reason=str(error), seconds=time.perf_counter() - start)
+        return Evaluation.from_metrics(metrics, time.perf_counter() - start)
+
+    def _trained(self, network: nn.Module) -> nn.Module:
+        config, seed = self.config.training, self.config.seed
+        train = self.data.train
+        steps = len(self._batches(train, config.batch_size, is_training=True))
+        backward = losses.cross_entropy(network, label_smoothing=config.label_smoothing)
+        trainer = Trainer(network, config, steps_per_epoch=steps, backward=backward)
+        for epoch in range(config.epochs):
+            trainer.run_epoch(self._batches(train, config.batch_size, is_training=True, seed=seed, epoch=epoch))
+        return trainer.evaluated.eval()
+
+    def _measure(self, network: nn.Module, architecture: Architecture) -> dict[str, float]:
+        plan = self.space.plan(architecture)
+        return {
+            "accuracy": evaluate(network, self._on_device())["accuracy"],
+            "test_accuracy": evaluate(network, self._batches(self.data.test, 256))["accuracy"],
+            "inference_time_s": self._inference_time_s(network),
+            "parameters": float(plan.parameters),
+            "macs": float(plan.macs),
+        }
+
+    @torch.inference_mode()
+    def _inference_time_s(self, network: nn.Module) -> float:
+        times = []
+        for _ in range(self.config.timing_repeats + 1):  # the first pass warms up
+            start = time.perf_counter()
+            for images, _labels in self._on_device():
+                classes = network(images).argmax(1)
+            classes.cpu()  # waits for the device
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[1:])
+
+    def _on_device(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Yield the held-out images, each time transferred anew."""
+        return ((images.to(self.device), labels.to(self.device)) for images, labels in self._holdout)
+
+    def _batches(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        is_training: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        device: str | None = None,
+    ) -> Batches:
+        return Batches(
+            split,
+            self.data,
+            batch_size=batch_size,
+            device=device or self.device,
+            train=is_training,
+            seed=seed,
+            epoch=epoch,
+            num_workers=1,
+        )
