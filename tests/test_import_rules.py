@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "optuna_study": {"architecture", "evaluation", "spaces", "objectives", "formulations", "search"},
     "training": {"architecture", "evaluation", "spaces", "models", "data"},
     "records": {"pareto", "__version__"},
-    "report": {"records", "pareto"},
+    "report": {"records", "pareto", "archive"},
 }
 LAST = {"tune", "__init__"}
 HEAVY = {"ray": {"tune"}, "torch": {"models", "hardware", "data", "training", "tune"}, "optuna": {"optuna_study"}}

@@ -29,6 +29,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "memory_bytes": Quantity(label="Memory", unit="B", tick_format="~s"),
     "latency_ms": Quantity(label="Latency", unit="ms"),
     "latency_predicted_ms": Quantity(label="Latency by lookup table", unit="ms"),
+    "inference_time_s": Quantity(label="Inference time", unit="s"),
+    "test_accuracy": Quantity(label="Test accuracy", tick_format=".1~%"),
     "energy_mj": Quantity(label="Energy", unit="mJ"),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -60,6 +62,14 @@ class SearchSpace(abc.ABC):
         return self.canonical(
             {name: options[generator.integers(len(options))] for name, options in self.choices.items()}
         )
+
+    def enumerate(self, limit: int) -> Sequence[Architecture] | None:
+        """Return all architectures, each once, always in the same order; None if there are more combinations."""
+        if math.prod(len(options) for options in self.choices.values()) > limit:
+            return None
+        combinations = itertools.product(*self.choices.values())
+        every = (self.canonical(dict(zip(self.choices, row, strict=True))) for row in combinations)
+        return list(dict.fromkeys(every))
 
     def balanced(self, count: int, generator: np.random.Generator) -> Sequence[Architecture]:
         """Draw `count` architectures in which every option of every choice stands almost equally often.

@@ -140,6 +140,10 @@ class TabularSpace(SearchSpace):
         """Draw an architecture of the table uniformly."""
         return self._architecture(int(generator.integers(len(self))))
 
+    def enumerate(self, limit: int) -> Sequence[Architecture] | None:
+        """Return all architectures in the order of the table; None if there are more than the limit."""
+        return self.architectures if len(self) <= limit else None
+
     def index(self, architecture: Architecture) -> int:
         """Return where an architecture stands in `architectures`.
 

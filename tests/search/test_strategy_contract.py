@@ -17,6 +17,7 @@ from nasray.objectives import Constraint, Objective
 from nasray.search.candidate_search import CandidateSearch
 from nasray.search.evolution import AsynchronousEvolution
 from nasray.search.random_search import RandomSearch
+from nasray.search.surrogate import SurrogateSearch
 from nasray.spaces.tabular import TabularSpace
 
 ERROR, COST = Objective(name="error"), Objective(name="cost")
@@ -50,7 +51,20 @@ def ageing(space: TabularSpace, **options: object) -> CandidateSearch:
     return AsynchronousEvolution(space, population_size=8, has_ageing=True, **options)  # type: ignore[arg-type]
 
 
-MAKERS: dict[str, Make] = {"random": random, "evolution": evolution, "ageing evolution": ageing}
+def surrogate(space: TabularSpace, **options: object) -> CandidateSearch:
+    def known(architecture: Architecture) -> dict[str, float]:
+        return {"cost": space.metrics(architecture)["cost"]}
+
+    return SurrogateSearch(space, known=known, num_initial=8, **options)  # type: ignore[arg-type]
+
+
+MAKERS: dict[str, Make] = {
+    "random": random,
+    "evolution": evolution,
+    "ageing evolution": ageing,
+    "surrogate": surrogate,
+}
+ONLY_PARETO = {"surrogate"}
 
 
 @pytest.fixture(params=sorted(MAKERS))
@@ -60,6 +74,8 @@ def make(request: pytest.FixtureRequest) -> Make:
     def build(
         seed: int = 0, formulation: str = "pareto", num_evaluations: int = 40, **options: object
     ) -> CandidateSearch:
+        if request.param in ONLY_PARETO and not isinstance(FORMULATIONS[formulation], Pareto):
+            pytest.skip("takes Pareto formulations only")
         return maker(
             options.pop("space", None) or table(),
             formulation=FORMULATIONS[formulation],

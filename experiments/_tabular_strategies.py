@@ -1,0 +1,162 @@
+"""What `benchmark_tabular.py` compares: nasray's strategies, and other libraries' used plainly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nasray.architecture import Architecture
+from nasray.evaluation import Evaluation
+from nasray.formulations import Pareto
+from nasray.search.candidate_search import CandidateSearch
+from nasray.search.evolution import AsynchronousEvolution
+from nasray.search.random_search import RandomSearch
+from nasray.search.surrogate import SurrogateSearch
+from nasray.spaces.tabular import TabularSpace
+
+POPULATION = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A table, what to optimise, and which objectives are known before training.
+
+    Args:
+        space: The table.
+        formulation: Objectives.
+        known: Names of objectives that a platform computes or measures without training.
+    """
+
+    space: TabularSpace
+    formulation: Pareto
+    known: tuple[str, ...]
+
+    def values(self, row: int) -> np.ndarray:
+        """Return the objectives of a row, to be minimised."""
+        return np.array([o.sign * self.space.column(o.name)[row] for o in self.formulation.objectives])
+
+    def row(self, choices: dict[str, Any]) -> int:
+        """Return the row of a combination, or the nearest one."""
+        return self.space.index(self.space.canonical(choices))
+
+
+@dataclass(frozen=True)
+class Search:
+    """The rows that a strategy asked for, in order, and the seconds that the strategy itself took."""
+
+    rows: list[int]
+    seconds: float
+
+
+def run(name: str, problem: Problem, *, seed: int, evaluations: int) -> Search:
+    """Let a strategy evaluate so many rows; one after the other."""
+    rows: list[int] = []
+    seconds, start = 0.0, time.perf_counter()
+    steps = STRATEGIES[name](problem, seed, evaluations)
+    for row in steps:
+        seconds += time.perf_counter() - start
+        rows.append(row)
+        if len(rows) == evaluations:
+            break
+        start = time.perf_counter()
+    return Search(rows, seconds)
+
+
+def _ours(make: Callable[[Problem, dict[str, Any]], CandidateSearch]) -> Callable[[Problem, int, int], Iterator[int]]:
+    def steps(problem: Problem, seed: int, evaluations: int) -> Iterator[int]:
+        options = {"num_evaluations": evaluations, "generator": np.random.default_rng(seed)}
+        search = make(problem, options)
+        while trial := search.ask():
+            yield problem.space.index(trial.architecture)
+            search.tell(trial.trial_id, Evaluation(metrics=problem.space.metrics(trial.architecture)))
+
+    return steps
+
+
+def _random(problem: Problem, options: dict[str, Any]) -> CandidateSearch:
+    return RandomSearch(problem.space, problem.formulation, **options)
+
+
+def _evolution(problem: Problem, options: dict[str, Any]) -> CandidateSearch:
+    return AsynchronousEvolution(problem.space, problem.formulation, **options)
+
+
+def _surrogate(problem: Problem, options: dict[str, Any]) -> CandidateSearch:
+    def known(architecture: Architecture) -> dict[str, float]:
+        metrics = problem.space.metrics(architecture)
+        return {name: metrics[name] for name in problem.known}
+
+    return SurrogateSearch(problem.space, problem.formulation, known=known, **options)
+
+
+def _optuna(sampler: str) -> Callable[[Problem, int, int], Iterator[int]]:
+    def steps(problem: Problem, seed: int, evaluations: int) -> Iterator[int]:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if sampler == "tpe":
+            chosen: optuna.samplers.BaseSampler = optuna.samplers.TPESampler(seed=seed)
+        else:
+            chosen = optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
+        directions = [objective.direction for objective in problem.formulation.objectives]
+        study = optuna.create_study(directions=directions, sampler=chosen)
+        options = problem.space.choices.items()
+        distributions: dict[str, optuna.distributions.BaseDistribution] = {
+            name: optuna.distributions.CategoricalDistribution(values) for name, values in options
+        }
+        signs = [objective.sign for objective in problem.formulation.objectives]
+        while True:
+            trial = study.ask(distributions)
+            row = problem.row(trial.params)
+            yield row
+            study.tell(trial, (problem.values(row) * signs).tolist())
+
+    return steps
+
+
+def _pymoo(problem: Problem, seed: int, evaluations: int) -> Iterator[int]:
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import Problem as PymooProblem
+    from pymoo.operators.crossover.sbx import SBX
+    from pymoo.operators.mutation.pm import PM
+    from pymoo.operators.repair.rounding import RoundingRepair
+    from pymoo.operators.sampling.rnd import IntegerRandomSampling
+
+    choices = problem.space.choices
+    last = np.array([len(options) - 1 for options in choices.values()])
+    table = PymooProblem(
+        n_var=len(last), n_obj=len(problem.formulation.objectives), xl=np.zeros_like(last), xu=last, vtype=int
+    )
+    rounded = RoundingRepair()
+    algorithm = NSGA2(
+        pop_size=POPULATION,
+        sampling=IntegerRandomSampling(),
+        crossover=SBX(vtype=float, repair=rounded),
+        mutation=PM(vtype=float, repair=rounded),
+    )
+    algorithm.setup(table, termination=("n_gen", 10**9), seed=seed, verbose=False)
+    while True:
+        population = algorithm.ask()
+        if len(population) == 0:
+            return
+        values = []
+        for codes in population.get("X"):
+            row = problem.row({name: choices[name][int(code)] for name, code in zip(choices, codes, strict=True)})
+            yield row
+            values.append(problem.values(row))
+        population.set("F", np.array(values))
+        algorithm.tell(infills=population)
+
+
+STRATEGIES: dict[str, Callable[[Problem, int, int], Iterator[int]]] = {
+    "surrogate": _ours(_surrogate),
+    "evolution": _ours(_evolution),
+    "random": _ours(_random),
+    "optuna-nsga2": _optuna("nsga2"),
+    "optuna-tpe": _optuna("tpe"),
+    "pymoo-nsga2": _pymoo,
+}

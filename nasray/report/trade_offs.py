@@ -1,0 +1,81 @@
+"""The table of extremes and best trade-offs after a multi-objective search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from nasray.archive import ParetoArchive, Solution
+from nasray.report.quantities import format_metric, quantity
+
+
+def trade_off_rows(
+    archive: ParetoArchive, *, quality_weight: float = 100.0, also: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Choose the networks that a person wants to see: the best of each objective, and the best trade-offs.
+
+    Args:
+        archive: Of a search whose first objective is the quality.
+        quality_weight: Weight of the quality's squared distance from the ideal in trade-offs, the costs having 1.
+        also: Metrics to report besides the objectives.
+
+    Returns:
+        Rows with `network`, `arch_id`, `trial_id`, `metrics` and `saves`: by which factor each cost is below that of
+        the best network in quality.
+
+    Raises:
+        ValueError: If the archive has no solution.
+
+    Source: Young et al. 2019 (MENNDL), Fig. 1 and Table I. Deviation: a row of all costs together is added.
+    """
+    quality, *costs = archive.formulation.objectives
+    whole = archive.best_trade_off([quality_weight, *[1.0] * len(costs)])  # raises where there is none
+    best = _extreme(archive, 0)
+    chosen = [(f"best {quantity(quality.name).label.lower()}", best)]
+    for index, cost in enumerate(costs, start=1):
+        chosen.append((f"least {quantity(cost.name).label.lower()}", _extreme(archive, index)))
+    for index, cost in enumerate(costs, start=1):
+        weights = [quality_weight, *[0.0] * len(costs)]
+        weights[index] = 1.0
+        chosen.append((f"trade-off, {quantity(cost.name).label.lower()}", archive.best_trade_off(weights)))
+    if len(costs) > 1:
+        chosen.append(("best trade-off", whole))
+    names = [*(objective.name for objective in archive.formulation.objectives), *also]
+    return [_row(label, solution, best, names, [cost.name for cost in costs]) for label, solution in chosen]
+
+
+def trade_off_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Return the rows as a table for a terminal; costs with the factor that they save."""
+    table = Table(title="Best networks and trade-offs")
+    table.add_column("Network")
+    for name in rows[0]["metrics"] if rows else ():
+        table.add_column(quantity(name).label, justify="right")
+    for row in rows:
+        cells = []
+        for name, value in row["metrics"].items():
+            saved = row["saves"].get(name)
+            factor = "" if saved is None or abs(saved - 1) < 0.005 else f"  ({saved:.3g}x less)" if saved > 1 else ""
+            cells.append(format_metric(name, value) + factor)
+        table.add_row(row["network"], *cells)
+    return table
+
+
+def _extreme(archive: ParetoArchive, objective: int) -> Solution:
+    """Return the front's best of one objective; of several, the one that comes first by the others."""
+    front = archive.front
+    order = [objective, *(m for m in range(len(archive.formulation.objectives)) if m != objective)]
+    values = [archive.formulation.values(solution.evaluation.metrics)[order].tolist() for solution in front]
+    return front[min(range(len(front)), key=lambda index: values[index])]
+
+
+def _row(label: str, solution: Solution, best: Solution, names: Sequence[str], costs: Sequence[str]) -> dict[str, Any]:
+    metrics, most = solution.evaluation.metrics, best.evaluation.metrics
+    return {
+        "network": label,
+        "arch_id": solution.architecture.arch_id,
+        "trial_id": solution.trial_id,
+        "metrics": {name: metrics[name] for name in names if name in metrics},
+        "saves": {name: most[name] / metrics[name] for name in costs if metrics[name] > 0},
+    }

@@ -1,0 +1,83 @@
+"""Architectures as arrays, for models that learn from them.
+
+Array letters: N architectures, P choices, K known metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nasray.architecture import Architecture
+from nasray.spaces.space import SearchSpace
+
+Codes = npt.NDArray[np.intp]
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One choice of a space.
+
+    Args:
+        num_options: How many options it has.
+        group: Slots with the same options have the same group, so that what is learned of an option counts for all.
+        is_ordinal: Whether its options are numbers.
+    """
+
+    num_options: int
+    group: int
+    is_ordinal: bool
+
+
+class ChoiceEncoder:
+    """Numbers the options of a space's choices.
+
+    Args:
+        space: Of the architectures.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._codes = {name: {value: code for code, value in enumerate(row)} for name, row in space.choices.items()}
+        groups: dict[object, int] = {}
+        self.slots = [
+            Slot(
+                num_options=len(options),
+                group=groups.setdefault(options, len(groups)),
+                is_ordinal=all(isinstance(value, (int, float)) for value in options),
+            )
+            for options in space.choices.values()
+        ]
+
+    def codes(self, architectures: Sequence[Architecture]) -> Codes:
+        """Return (N, P) numbers of options."""
+        rows = [[code[a.choices[name]] for name, code in self._codes.items()] for a in architectures]
+        return np.array(rows, dtype=np.intp).reshape(len(architectures), len(self._codes))
+
+
+class RankScale:
+    """Brings known metrics to a common scale: the share of a sample that is smaller, centred, of unit deviation.
+
+    Args:
+        sample_NK: Metrics of a sample of the space.
+    """
+
+    def __init__(self, sample_NK: Array) -> None:
+        self._sorted = [np.unique(column) for column in sample_NK.T]
+        shares_NK = self._shares(sample_NK)
+        self._mean_K, self._deviation_K = shares_NK.mean(axis=0), shares_NK.std(axis=0) + 1e-9
+
+    def __call__(self, metrics_NK: Array) -> Array:
+        """Return (N, K) features."""
+        scaled_NK: Array = (self._shares(metrics_NK) - self._mean_K) / self._deviation_K
+        return scaled_NK
+
+    def _shares(self, metrics_NK: Array) -> Array:
+        columns = [
+            np.interp(column, known, np.linspace(0.0, 1.0, len(known)) if len(known) > 1 else [0.5])
+            for known, column in zip(self._sorted, metrics_NK.T, strict=True)
+        ]
+        return np.column_stack(columns) if columns else np.zeros_like(metrics_NK)

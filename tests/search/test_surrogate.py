@@ -1,0 +1,190 @@
+"""The surrogate's parts against oracles, and what it must do with constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import check_grad
+
+from nasray.architecture import Architecture
+from nasray.evaluation import Evaluation
+from nasray.formulations import Pareto, Scalarised
+from nasray.objectives import Constraint, Objective
+from nasray.pareto import hypervolume
+from nasray.search.candidate_pool import CandidatePool, spread_out
+from nasray.search.encoding import ChoiceEncoder
+from nasray.search.expected_gain import Prediction, Scene, expected_gain
+from nasray.search.metric_model import MetricModel
+from nasray.search.surrogate import SurrogateSearch
+from nasray.spaces.chain import ChainSpace
+from nasray.spaces.tabular import TabularSpace
+
+ACCURACY, COST = Objective(name="accuracy", direction="maximize"), Objective(name="cost")
+
+
+def table(seed: int = 0) -> TabularSpace:
+    rows = [(a, b, c, d) for a in "xyz" for b in "xyz" for c in range(4) for d in range(4)]
+    frame = pd.DataFrame(rows, columns=["a", "b", "c", "d"])
+    worth = frame.a.map({"x": 0.0, "y": 1.0, "z": 2.5}) + frame.b.map({"x": 0.0, "y": 1.5, "z": 2.0})
+    noise = np.random.default_rng(seed).normal(scale=0.1, size=len(frame))
+    frame["accuracy"] = 1 - 1 / (1 + worth + frame.c + noise.clip(-0.5))
+    frame["cost"] = 1 + worth**2 + frame.c + 2.0 * frame.d
+    frame["size"] = frame.cost * 2
+    return TabularSpace(frame, architecture="a,b,c,d", metrics=["accuracy", "cost", "size"])
+
+
+def known_of(space: TabularSpace, *names: str):
+    def known(architecture: Architecture) -> Mapping[str, float]:
+        return {name: space.metrics(architecture)[name] for name in names}
+
+    return known
+
+
+def search_of(space: TabularSpace, formulation: Pareto, *names: str, evaluations: int = 40, seed: int = 0):
+    generator = np.random.default_rng(seed)
+    return SurrogateSearch(
+        space, formulation, known=known_of(space, *names), num_evaluations=evaluations, generator=generator
+    )
+
+
+def run(search: SurrogateSearch) -> list[Architecture]:
+    asked = []
+    while trial := search.ask():
+        asked.append(trial.architecture)
+        search.tell(trial.trial_id, Evaluation(metrics=search.space.metrics(trial.architecture)))  # type: ignore[attr-defined]
+    return asked
+
+
+def test_the_models_gradient_is_right() -> None:
+    space = table()
+    pool = CandidatePool(space, known_of(space, "cost", "size")).whole
+    assert pool is not None
+    model = MetricModel(ChoiceEncoder(space).slots, 2)
+    rows = np.arange(0, 144, 6)
+    values = space.column("accuracy")[rows]
+    values = (values - values.mean()) / values.std()
+    arguments = (pool.codes_NP[rows], pool.features_NK[rows], values)
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        at = model.parameters + generator.normal(scale=0.3, size=len(model.parameters))
+        error = check_grad(
+            lambda x: model._objective(x, *arguments)[0], lambda x: model._objective(x, *arguments)[1], at
+        )
+        assert error < 1e-4
+
+
+def test_the_model_learns_and_knows_how_sure_it_is() -> None:
+    space = table()
+    pool = CandidatePool(space, known_of(space, "cost")).whole
+    assert pool is not None
+    order = np.random.default_rng(0).permutation(144)
+    seen, unseen = order[:60], order[60:]
+    values = space.column("accuracy")
+    model = MetricModel(ChoiceEncoder(space).slots, 1)
+    model.tune(pool.codes_NP[seen], pool.features_NK[seen], values[seen])
+    model.condition(pool.codes_NP[seen], pool.features_NK[seen], values[seen])
+    mean, deviation = model.predict(pool.codes_NP[unseen], pool.features_NK[unseen])
+    errors = values[unseen] - mean
+    assert np.std(errors) < 0.4 * np.std(values[unseen])
+    assert np.mean(np.abs(errors) < 2 * deviation) > 0.75
+
+
+@pytest.mark.parametrize(("num_predicted", "num_known"), [(1, 1), (1, 2), (2, 0), (2, 1), (1, 0), (1, 3)])
+def test_expected_gain_is_the_mean_gain_of_draws(num_predicted: int, num_known: int) -> None:
+    generator = np.random.default_rng(1)
+    num_objectives = num_predicted + num_known
+    front = generator.random((4, num_objectives)) * 0.8
+    scene = Scene(front, np.zeros(num_objectives), np.ones(num_objectives))
+    known = generator.random((5, num_known))
+    predictions = [
+        Prediction(np.log(generator.random(5) * 0.6 + 0.3), np.full(5, 0.2), shift=-0.1) for _ in range(num_predicted)
+    ]
+    gains = expected_gain(predictions, known, scene, generator, num_cells=8192)
+    if num_predicted > 1 or num_known == 0 or num_known > 1:
+        gains = gains / 8192  # sampled points stand for the unit volume
+    before = hypervolume(front, scene.reference_M)
+    for row in range(5):
+        draws = [np.exp(generator.normal(p.mean_N[row], 0.2, size=1500)) - 0.1 for p in predictions]
+        points = np.column_stack([*draws, *(np.full(1500, value) for value in known[row])])
+        mean = np.mean([hypervolume(np.vstack([front, point]), scene.reference_M) - before for point in points])
+        assert gains[row] == pytest.approx(mean, abs=0.006, rel=0.08)
+
+
+def test_it_finds_the_front_with_fewer_evaluations_than_random_search() -> None:
+    formulation = Pareto([ACCURACY, COST])
+    found = []
+    for seed in range(3):
+        space = table(seed)
+        every = np.column_stack([-space.column("accuracy"), space.column("cost")])
+        rows = [space.index(a) for a in run(search_of(space, formulation, "cost", "size", seed=seed))]
+        some = np.random.default_rng(seed).permutation(144)[:40]
+        reference = every.max(axis=0)
+        whole, own, random = (hypervolume(every[r], reference) for r in (range(144), rows, some))
+        found.append(((whole - own) / whole, (whole - random) / whole))
+    ours, theirs = np.mean(found, axis=0)
+    assert ours < 0.25 * theirs
+
+
+def test_known_constraints_veto_and_learned_ones_guide() -> None:
+    space = table()
+    limits = [Constraint.parse("cost<=9"), Constraint.parse("accuracy>=0.5")]
+    asked = run(search_of(space, Pareto([ACCURACY, Objective(name="size")], limits), "cost", "size", evaluations=30))
+    metrics = [space.metrics(a) for a in asked]
+    assert all(m["cost"] <= 9 for m in metrics)
+    assert sum(m["accuracy"] >= 0.5 for m in metrics[16:]) >= 10
+
+
+def test_one_objective_under_a_constraint_is_found() -> None:
+    space = table()
+    search = search_of(space, Pareto([ACCURACY], [Constraint.parse("cost<=6")]), "cost", evaluations=35)
+    asked = {space.index(a) for a in run(search)}
+    allowed = np.flatnonzero(space.column("cost") <= 6)
+    best = allowed[np.argsort(-space.column("accuracy")[allowed])[:2]]
+    assert asked & set(best.tolist())
+
+
+def test_a_large_space_is_sampled() -> None:
+    space = ChainSpace(num_classes=10, in_channels=1, resolution=8)
+
+    def known(architecture: Architecture) -> Mapping[str, float] | None:
+        plan = space.plan(architecture)
+        return {"parameters": float(plan.parameters)} if plan.is_feasible and plan.parameters < 1e5 else None
+
+    search = SurrogateSearch(
+        space,
+        Pareto([ACCURACY, Objective(name="parameters")]),
+        known=known,
+        num_evaluations=8,
+        generator=np.random.default_rng(0),
+        num_initial=5,
+    )
+    while trial := search.ask():
+        metrics = known(trial.architecture)
+        assert metrics is not None, "a vetoed candidate must not be asked for"
+        accuracy = 1 - 1 / (2 + np.log(metrics["parameters"]))
+        search.tell(trial.trial_id, Evaluation(metrics={**metrics, "accuracy": accuracy}))
+    assert search.is_finished
+
+
+def test_an_initial_design_is_spread_out() -> None:
+    space = table()
+    pool = CandidatePool(space, known_of(space, "cost")).whole
+    assert pool is not None
+    design = spread_out(pool, 12, np.random.default_rng(0))
+    assert len(set(design)) == 12
+    assert space.metrics(design[0])["cost"] == space.column("cost").min()
+
+
+def test_wrong_settings_are_refused() -> None:
+    space = table()
+    with pytest.raises(ValueError, match="must leave an objective to learn"):
+        search_of(space, Pareto([COST]), "cost")
+    with pytest.raises(ValueError, match="must be Pareto"):
+        search_of(space, Scalarised([ACCURACY, COST], [[1, 1]]), "cost")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must give metrics for some architecture"):
+        SurrogateSearch(
+            space, Pareto([ACCURACY]), known=lambda a: None, num_evaluations=3, generator=np.random.default_rng(0)
+        )
