@@ -225,7 +225,7 @@ def main() -> None:
     add = parser.add_argument
     add("--network", choices=sorted(NETWORKS), default="mobile-32", help="initial network")
     add("--batch-size", type=at_least(2), default=64, help="images per step")
-    add("--num-subnets", type=at_least(1), default=8, help="sub-networks per step")
+    add("--num-subnets", type=at_least(1), default=6, help="sub-networks per step")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     add("--threads", type=at_least(1), default=torch.get_num_threads(), help="CPU threads")
     add("--warm-up", type=at_least(0), default=400, help="supernet steps before timing")

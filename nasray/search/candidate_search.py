@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -104,7 +105,9 @@ class CandidateSearch(Strategy):
             raise ValueError(f"`trial_id` {trial_id!r} was told before; every result counts once.")
         if trial_id not in self._pending:
             raise ValueError(f"`trial_id` must be one that was asked, got {trial_id!r}.")
-        missing = [name for name in self.formulation.metrics if name not in evaluation.metrics]
+        # Metrics of an ok evaluation are finite; an infeasible one may have what it got so far.
+        finite = {name for name, value in evaluation.metrics.items() if math.isfinite(value)}
+        missing = [name for name in self.formulation.metrics if name not in finite]
         if evaluation.status == "ok" and missing:
             raise ValueError(f"`evaluation` of {trial_id!r} must have the metrics {missing}, got none of them.")
         self._pending.remove(trial_id)

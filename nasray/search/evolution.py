@@ -49,10 +49,10 @@ class AsynchronousEvolution(CandidateSearch):
         *,
         num_evaluations: int,
         generator: np.random.Generator,
-        population_size: int = 40,
-        tournament_size: int = 3,
+        population_size: int = 20,
+        tournament_size: int = 5,
         crossover_share: float = 0.5,
-        mutations: float = 1.3,
+        mutations: float = 1.2,
         has_ageing: bool = False,
         initial: Sequence[Architecture] = (),
     ) -> None:

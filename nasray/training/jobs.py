@@ -150,7 +150,7 @@ class SupernetJob(TrainingJob):
         is_masked: Instead give each image its own sub-network, by masks.
     """
 
-    num_subnets: int = 8
+    num_subnets: int = 6
     is_masked: bool = False
 
     def start(self, data: ImageData, place: Place) -> RunningJob:

@@ -72,7 +72,7 @@ class NetAdaptSettings:
 
     network: str | None = None
     supernet: TrainingConfig
-    num_subnets: int = 8
+    num_subnets: int = 6
     is_masked: bool = False
     costs: tuple[str, ...] = ("macs",)
     targets: tuple[Target, ...] = (Target(0.6, True), Target(0.3, True))

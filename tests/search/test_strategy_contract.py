@@ -177,6 +177,16 @@ def test_all_failures_are_survived(make: Make) -> None:
     assert search.is_finished
 
 
+def test_an_infeasible_evaluation_without_all_figures_teaches_nothing(make: Make) -> None:
+    search = make()
+    for _ in range(30):
+        trial = search.ask()
+        assert trial is not None
+        metrics = {"error": math.nan, "cost": 1.0} if int(trial.trial_id) % 2 else {"cost": 1.0}
+        search.tell(trial.trial_id, Evaluation(status="infeasible", reason="does not fit", metrics=metrics))
+    assert search.ask() is not None
+
+
 def test_a_warm_start_comes_first(make: Make) -> None:
     space = table()
     initial = [space.architectures[index] for index in (5, 9, 5, 33)]
