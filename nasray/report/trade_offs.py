@@ -12,7 +12,7 @@ from nasray.report.quantities import format_metric, quantity
 
 
 def trade_off_rows(
-    archive: ParetoArchive, *, quality_weight: float = 100.0, also: Sequence[str] = ()
+    archive: ParetoArchive, *, quality_weight: float = 400.0, also: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Choose the networks that a person wants to see: the best of each objective, and the best trade-offs.
 
