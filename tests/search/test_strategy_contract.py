@@ -14,6 +14,7 @@ from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation, Pareto, Scalarised, TwoStage
 from nasray.objectives import Constraint, Objective
+from nasray.optuna_study import OptunaStrategy
 from nasray.search.candidate_search import CandidateSearch
 from nasray.search.evolution import AsynchronousEvolution
 from nasray.search.random_search import RandomSearch
@@ -58,13 +59,22 @@ def surrogate(space: TabularSpace, **options: object) -> CandidateSearch:
     return SurrogateSearch(space, known=known, num_initial=8, **options)  # type: ignore[arg-type]
 
 
+def optuna(sampler: str) -> Make:
+    def make(space: TabularSpace, **options: object) -> CandidateSearch:
+        return OptunaStrategy(space, sampler=sampler, population_size=8, **options)  # type: ignore[arg-type]
+
+    return make
+
+
 MAKERS: dict[str, Make] = {
+    "optuna nsga2": optuna("nsga2"),
+    "optuna nsga3": optuna("nsga3"),
     "random": random,
     "evolution": evolution,
     "ageing evolution": ageing,
     "surrogate": surrogate,
 }
-ONLY_PARETO = {"surrogate"}
+ONLY_PARETO = {"surrogate", "optuna nsga2", "optuna nsga3"}
 
 
 @pytest.fixture(params=sorted(MAKERS))
