@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasray.architecture import Architecture
-from nasray.search.encoding import Array, ChoiceEncoder, Codes, RankScale
+from nasray.search.encoding import Array, ChoiceEncoder, Codes, KnownScale
 from nasray.search.variation import crossover, mutate
 from nasray.spaces.space import SearchSpace
 
@@ -63,7 +63,7 @@ class CandidatePool:
         if not rows:
             raise ValueError(f"`known` must give metrics for some architecture of {space.name}, got none.")
         self.names = tuple(rows[0][1])
-        self._scale = RankScale(np.array([list(metrics.values()) for _, metrics in rows], dtype=float))
+        self._scale = KnownScale(np.array([list(metrics.values()) for _, metrics in rows], dtype=float))
         self.whole = self._pool(rows) if every is not None else None
 
     def of(self, architectures: Iterable[Architecture]) -> Pool:

@@ -58,26 +58,30 @@ class ChoiceEncoder:
         return np.array(rows, dtype=np.intp).reshape(len(architectures), len(self._codes))
 
 
-class RankScale:
-    """Brings known metrics to a common scale: the share of a sample that is smaller, centred, of unit deviation.
+class KnownScale:
+    """Brings known metrics to a common scale: their logarithm, centred, of unit deviation in a sample.
+
+    The least hundredth of a sample counts alike, as costs near 0 would stretch the scale; a metric that is not positive
+    is taken as it is.
 
     Args:
         sample_NK: Metrics of a sample of the space.
     """
 
     def __init__(self, sample_NK: Array) -> None:
-        self._sorted = [np.unique(column) for column in sample_NK.T]
-        shares_NK = self._shares(sample_NK)
-        self._mean_K, self._deviation_K = shares_NK.mean(axis=0), shares_NK.std(axis=0) + 1e-9
+        floor_K = np.quantile(sample_NK, 0.01, axis=0)
+        self._is_log_K = floor_K > 0
+        self._floor_K = np.where(self._is_log_K, floor_K, -np.inf)
+        values_NK = self._values(sample_NK)
+        self._mean_K, self._deviation_K = values_NK.mean(axis=0), values_NK.std(axis=0) + 1e-12
 
     def __call__(self, metrics_NK: Array) -> Array:
         """Return (N, K) features."""
-        scaled_NK: Array = (self._shares(metrics_NK) - self._mean_K) / self._deviation_K
+        scaled_NK: Array = (self._values(metrics_NK) - self._mean_K) / self._deviation_K
         return scaled_NK
 
-    def _shares(self, metrics_NK: Array) -> Array:
-        columns = [
-            np.interp(column, known, np.linspace(0.0, 1.0, len(known)) if len(known) > 1 else [0.5])
-            for known, column in zip(self._sorted, metrics_NK.T, strict=True)
-        ]
-        return np.column_stack(columns) if columns else np.zeros_like(metrics_NK)
+    def _values(self, metrics_NK: Array) -> Array:
+        raised_NK = np.maximum(metrics_NK, self._floor_K)
+        logs_NK = np.log(np.where(self._is_log_K, raised_NK, 1.0))
+        values_NK: Array = np.where(self._is_log_K, logs_NK, raised_NK)
+        return values_NK

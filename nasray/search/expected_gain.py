@@ -1,7 +1,6 @@
 """Expected gain in hypervolume of candidates whose costs are known and whose other metrics are predicted.
 
-As the known metrics of a candidate are certain, only the predicted ones have to be integrated over. Predictions are
-normal in the logarithm of a metric's distance from a level just below the best (`shift`).
+As the known metrics of a candidate are certain, only the predicted ones have to be integrated over.
 
 Array letters: N candidates, F points of the front, M objectives, C points (cells) of objective space.
 """
@@ -11,42 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 from scipy.stats import qmc
 
 from nasray.search.encoding import Array
+from nasray.search.metric_scale import Prediction
 
 _BLOCK = 256
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What is expected of one objective: log(value - shift) is normal.
-
-    Args:
-        mean_N: Means of the logarithm.
-        deviation_N: Standard deviations of the logarithm.
-        shift: Level that is subtracted.
-    """
-
-    mean_N: Array
-    deviation_N: Array
-    shift: float
-
-    def probability_below(self, levels_C: Array) -> Array:
-        """Return (N, C): how probably each value is at most each level."""
-        logs_C = np.log(np.maximum(levels_C - self.shift, 1e-12))
-        probability_NC: Array = ndtr((logs_C[None] - self.mean_N[:, None]) / self.deviation_N[:, None])
-        return probability_NC
-
-    def mean_below(self, levels_C: Array) -> Array:
-        """Return (N, C): the mean of max(level - value, 0)."""
-        rest_C = np.maximum(levels_C - self.shift, 1e-12)
-        z_NC = (np.log(rest_C)[None] - self.mean_N[:, None]) / self.deviation_N[:, None]
-        centre_N = np.exp(self.mean_N + self.deviation_N**2 / 2)
-        gain_NC = rest_C * ndtr(z_NC) - centre_N[:, None] * ndtr(z_NC - self.deviation_N[:, None])
-        result_NC: Array = np.maximum(gain_NC, 0.0)
-        return result_NC
 
 
 @dataclass(frozen=True)
@@ -130,7 +99,7 @@ def _by_all_dimensions(
         block = slice(start, start + _BLOCK)
         chance = np.ones((len(known_NK[block]), len(points_CM)))
         for m, whole in enumerate(predictions):
-            part = Prediction(whole.mean_N[block], whole.deviation_N[block], whole.shift)
+            part = Prediction(whole.mean_N[block], whole.deviation_N[block], whole.scale)
             chance *= part.probability_below(points_CM[:, m])
         for k in range(known_NK.shape[1]):
             chance *= known_NK[block, k, None] <= points_CM[None, :, num_predicted + k]

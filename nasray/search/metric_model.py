@@ -17,7 +17,7 @@ from nasray.search.encoding import Array, Codes, Slot
 
 _LENGTH_SCALE, _EMBEDDING_DEVIATION, _ITERATIONS = 2.0, 0.2, 30
 _SCALES_MEAN, _SCALES_DEVIATION = np.log([0.5, 0.2, 0.2, 0.02]), np.array([1.0, 1.0, 1.0, 1.5])
-_MOST_TO_TUNE_ON, _BLOCK = 400, 512
+_MOST_TO_TUNE_ON, _BLOCK, _LOCALITY = 400, 512, 4.0
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,26 @@ class MetricModel:
         self._whiten_NN: Array = solve_triangular(lower_NN, np.eye(len(values_N)), lower=True)
         scaled_N = (values_N - self._centre) / self._scale
         self._alpha_N: Array = self._whiten_NN.T @ (self._whiten_NN @ scaled_N)
+        # Squared leave-one-out residuals in units of their predicted deviations (Rasmussen and Williams, eq. 5.12).
+        self._misses_N: Array = self._alpha_N**2 / (self._whiten_NN**2).sum(axis=0)
 
     def predict(self, codes_NP: Codes, features_NK: Array) -> tuple[Array, Array]:
-        """Return (N,) means and (N,) standard deviations of the metric, noise included."""
+        """Return (N,) means and (N,) standard deviations of the metric, noise included.
+
+        Deviations are corrected by how far the known values nearby were missed when left out: the model is surer where
+        all fail alike than among the good.
+        """
         kernel = self._kernel(self.parameters)
         mean_N, variance_N = np.empty(len(codes_NP)), np.empty(len(codes_NP))
+        amplitude = kernel.scales[:3].sum()
         for block in (slice(start, start + _BLOCK) for start in range(0, len(codes_NP), _BLOCK)):
             terms = self._terms(kernel, codes_NP[block], features_NK[block], self._codes_NP, self._features_NK)
             cross = sum(terms)
             mean_N[block] = cross @ self._alpha_N
-            variance_N[block] = kernel.scales.sum() - ((cross @ self._whiten_NN.T) ** 2).sum(axis=1)
-        return mean_N * self._scale + self._centre, np.sqrt(np.maximum(variance_N, 1e-6)) * self._scale
+            variance = np.maximum(kernel.scales.sum() - ((cross @ self._whiten_NN.T) ** 2).sum(axis=1), 1e-6)
+            near = (cross / amplitude) ** _LOCALITY
+            variance_N[block] = variance * (near @ self._misses_N + 1) / (near.sum(axis=1) + 1)
+        return mean_N * self._scale + self._centre, np.sqrt(variance_N) * self._scale
 
     def _kernel(self, parameters: Array) -> _Kernel:
         scales, weights, joint, alone, *points = np.split(parameters, self._cuts)

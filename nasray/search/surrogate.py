@@ -18,13 +18,14 @@ from nasray.pareto import front_indices
 from nasray.search.candidate_pool import CandidatePool, KnownMetrics, Pool, spread_out
 from nasray.search.candidate_search import Candidate, CandidateSearch
 from nasray.search.encoding import Array
-from nasray.search.expected_gain import Prediction, Scene, expected_gain
+from nasray.search.expected_gain import Scene, expected_gain
 from nasray.search.metric_model import MetricModel
+from nasray.search.metric_scale import MetricScale, Prediction
 from nasray.search.strategy import State
 from nasray.spaces.space import SearchSpace
 
 _SHORTLIST, _NUM_CELLS = 1024, 1024
-_SHIFT, _WINSOR = 1.2, 3.0
+_SPREAD = 0.6  # factor on predicted deviations: below 1 leans to what is known to be good
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class SurrogateSearch(CandidateSearch):
         known: KnownMetrics,
         num_evaluations: int,
         generator: np.random.Generator,
-        num_initial: int = 16,
+        num_initial: int = 12,
         refit_every: int = 8,
         initial: Sequence[Architecture] = (),
     ) -> None:
@@ -143,27 +144,27 @@ class SurrogateSearch(CandidateSearch):
     def _most_promising(self) -> Architecture:
         told = self._pools.of(self.architecture(trial_id) for trial_id in self._usable)
         values_NL = np.array([self._learned_values(self._results[trial_id].metrics) for trial_id in self._usable])
-        targets = [_Target.of(column) for column in values_NL.T]
-        logs_NL = np.column_stack([t.logs(v) for t, v in zip(targets, values_NL.T, strict=True)])
+        scales = [MetricScale.of(column) for column in values_NL.T]
+        scaled_NL = np.column_stack([s.forward(v) for s, v in zip(scales, values_NL.T, strict=True)])
         is_fit = len(values_NL) >= self._next_fit
         if is_fit:
-            for model, logs_N in zip(self._models, logs_NL.T, strict=True):
-                model.tune(told.codes_NP, told.features_NK, logs_N)
+            for model, scaled_N in zip(self._models, scaled_NL.T, strict=True):
+                model.tune(told.codes_NP, told.features_NK, scaled_N)
             self._next_fit = len(values_NL) + max(self._refit_every, len(values_NL) // 10)
-        self._condition(told, logs_NL)
-        known, logs_NL, values_NL = self._with_pending(told, logs_NL, values_NL, targets)
+        self._condition(told, scaled_NL)
+        known, scaled_NL, values_NL = self._with_pending(told, scaled_NL, values_NL, scales)
         found_NM = self._objectives(values_NL, known)
         is_feasible = self._is_feasible(values_NL, known)
         front_FM = found_NM[is_feasible]
         front_FM = front_FM[front_indices(front_FM)] if len(front_FM) else front_FM
         pool, rows = self._candidates(known, front_FM, found_NM, is_fit)
-        predictions = [
-            Prediction(*model.predict(pool.codes_NP, pool.features_NK), target.shift)
-            for model, target in zip(self._models, targets, strict=True)
-        ]
+        predicted = [model.predict(pool.codes_NP, pool.features_NK) for model in self._models]
         if is_fit:
-            expected_NM = self._objectives(np.column_stack([np.exp(p.mean_N) + p.shift for p in predictions]), pool)
-            self._limits = _limits(np.vstack([front_FM, expected_NM]))
+            self._limits = self._expected_limits(front_FM, pool, predicted, scales)
+        predictions = [
+            Prediction(mean_N, _SPREAD * deviation_N, scale)
+            for (mean_N, deviation_N), scale in zip(predicted, scales, strict=True)
+        ]
         gain_N = expected_gain(
             predictions[: self._num_targets],
             self._known_objectives(pool),
@@ -197,24 +198,45 @@ class SurrogateSearch(CandidateSearch):
         return whole.take(rows_N.tolist()), rows_N
 
     def _with_pending(
-        self, told: Pool, logs_NL: Array, values_NL: Array, targets: list[_Target]
+        self, told: Pool, scaled_NL: Array, values_NL: Array, scales: list[MetricScale]
     ) -> tuple[Pool, Array, Array]:
         """Add the candidates that are out, with what the models expect of them."""
         out = [self.architecture(trial_id) for trial_id in sorted(self._pending, key=int)]
         pending = self._pools.of(out)
         if not pending.architectures:
-            return told, logs_NL, values_NL
+            return told, scaled_NL, values_NL
         means = [model.predict(pending.codes_NP, pending.features_NK)[0] for model in self._models]
-        logs_NL = np.vstack([logs_NL, np.column_stack(means)])
-        believed = [np.exp(mean) + target.shift for mean, target in zip(means, targets, strict=True)]
+        scaled_NL = np.vstack([scaled_NL, np.column_stack(means)])
+        believed = [scale.inverse(mean) for mean, scale in zip(means, scales, strict=True)]
         values_NL = np.vstack([values_NL, np.column_stack(believed)])
         both = self._pools.of([*told.architectures, *pending.architectures])
-        self._condition(both, logs_NL)
-        return both, logs_NL, values_NL
+        self._condition(both, scaled_NL)
+        return both, scaled_NL, values_NL
 
-    def _condition(self, pool: Pool, logs_NL: Array) -> None:
-        for model, logs_N in zip(self._models, logs_NL.T, strict=True):
-            model.condition(pool.codes_NP, pool.features_NK, logs_N)
+    def _expected_limits(
+        self,
+        front_FM: Array,
+        pool: Pool,
+        predicted: list[tuple[Array, Array]],
+        scales: list[MetricScale],
+    ) -> tuple[Array, Array]:
+        """Return the ideal of the front that is expected, and a reference a tenth beyond its nadir.
+
+        The nadir also covers the front of predictions that are one deviation better.
+        """
+        fronts = []
+        for optimism in (0.0, 1.0):
+            columns = [s.inverse(mean - optimism * sd) for (mean, sd), s in zip(predicted, scales, strict=True)]
+            values_NM = np.vstack([front_FM, self._objectives(np.column_stack(columns), pool)])
+            fronts.append(values_NM[front_indices(values_NM)])
+        ideal_M = fronts[0].min(axis=0)
+        nadir_M = np.maximum(fronts[0].max(axis=0), fronts[1].max(axis=0))
+        extent_M = np.where(nadir_M > ideal_M, nadir_M - ideal_M, np.maximum(np.abs(ideal_M), 1.0) * 1e-3)
+        return ideal_M, nadir_M + 0.1 * extent_M
+
+    def _condition(self, pool: Pool, scaled_NL: Array) -> None:
+        for model, scaled_N in zip(self._models, scaled_NL.T, strict=True):
+            model.condition(pool.codes_NP, pool.features_NK, scaled_N)
 
     def _learned_values(self, metrics: Mapping[str, float]) -> list[float]:
         return [metric.sign * metrics[metric.name] for metric in self._learned]
@@ -263,36 +285,6 @@ class SurrogateSearch(CandidateSearch):
         for column, limit in self._learned_limits():
             chance_N *= predictions[column].probability_below(np.array([limit]))[:, 0]
         return chance_N
-
-
-@dataclass(frozen=True)
-class _Target:
-    """The scale on which a metric is learned: the logarithm above a level just below the best.
-
-    There, differences among the good count as much as those among the bad, which are cut off.
-    """
-
-    shift: float
-    largest: float
-
-    @classmethod
-    def of(cls, values_N: Array) -> _Target:
-        best, median = float(values_N.min()), float(np.median(values_N))
-        margin = _SHIFT * (median - best) or 0.01 * float(values_N.std()) or 1e-6
-        shift = best - margin
-        middle, low = np.log(median - shift), np.log(margin)
-        return cls(shift, float(middle + _WINSOR * (middle - low)))
-
-    def logs(self, values_N: Array) -> Array:
-        return np.minimum(np.log(np.maximum(values_N - self.shift, 1e-12)), self.largest)
-
-
-def _limits(values_NM: Array) -> tuple[Array, Array]:
-    """Return the ideal of the front of these points, and a reference a tenth beyond its nadir."""
-    front_FM = values_NM[front_indices(values_NM)]
-    ideal_M, nadir_M = front_FM.min(axis=0), front_FM.max(axis=0)
-    extent_M = np.where(nadir_M > ideal_M, nadir_M - ideal_M, np.maximum(np.abs(ideal_M), 1.0) * 1e-3)
-    return ideal_M, nadir_M + 0.1 * extent_M
 
 
 def _meets(constraint: Constraint, values_N: Array) -> np.ndarray:

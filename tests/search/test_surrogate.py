@@ -16,8 +16,9 @@ from nasray.objectives import Constraint, Objective
 from nasray.pareto import hypervolume
 from nasray.search.candidate_pool import CandidatePool, spread_out
 from nasray.search.encoding import ChoiceEncoder
-from nasray.search.expected_gain import Prediction, Scene, expected_gain
+from nasray.search.expected_gain import Scene, expected_gain
 from nasray.search.metric_model import MetricModel
+from nasray.search.metric_scale import MetricScale, Prediction
 from nasray.search.surrogate import SurrogateSearch
 from nasray.spaces.chain import ChainSpace
 from nasray.spaces.tabular import TabularSpace
@@ -99,18 +100,27 @@ def test_expected_gain_is_the_mean_gain_of_draws(num_predicted: int, num_known: 
     front = generator.random((4, num_objectives)) * 0.8
     scene = Scene(front, np.zeros(num_objectives), np.ones(num_objectives))
     known = generator.random((5, num_known))
+    scale = MetricScale(shift=-0.1, knee=np.log(0.7), slope=0.4)
     predictions = [
-        Prediction(np.log(generator.random(5) * 0.6 + 0.3), np.full(5, 0.2), shift=-0.1) for _ in range(num_predicted)
+        Prediction(np.log(generator.random(5) * 0.6 + 0.3), np.full(5, 0.2), scale) for _ in range(num_predicted)
     ]
     gains = expected_gain(predictions, known, scene, generator, num_cells=8192)
     if num_predicted > 1 or num_known == 0 or num_known > 1:
         gains = gains / 8192  # sampled points stand for the unit volume
     before = hypervolume(front, scene.reference_M)
     for row in range(5):
-        draws = [np.exp(generator.normal(p.mean_N[row], 0.2, size=1500)) - 0.1 for p in predictions]
+        draws = [scale.inverse(generator.normal(p.mean_N[row], 0.2, size=1500)) for p in predictions]
         points = np.column_stack([*draws, *(np.full(1500, value) for value in known[row])])
         mean = np.mean([hypervolume(np.vstack([front, point]), scene.reference_M) - before for point in points])
         assert gains[row] == pytest.approx(mean, abs=0.006, rel=0.08)
+
+
+def test_the_scale_is_undone_by_its_inverse() -> None:
+    values = np.append(np.random.default_rng(0).gamma(1.0, size=200), [50.0, 80.0]) + 3
+    scale = MetricScale.of(values)
+    assert (scale.forward(values) > scale.knee).any()
+    np.testing.assert_allclose(scale.inverse(scale.forward(values)), values)
+    assert np.isfinite(MetricScale.of(np.full(5, 2.0)).forward(np.full(5, 2.0))).all()
 
 
 def test_it_finds_the_front_with_fewer_evaluations_than_random_search() -> None:
