@@ -1,0 +1,90 @@
+"""How a candidate travels in a trial's configuration, and its evaluation in the trial's result."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nasray.architecture import Architecture
+from nasray.evaluation import Evaluation
+from nasray.search.strategy import Strategy, Trial
+
+CANDIDATE_ID, ARCHITECTURE = "candidate_id", "architecture"
+STATUS, REASON, SECONDS, METRICS = "status", "reason", "seconds", "metrics"
+RESERVED = frozenset({CANDIDATE_ID, ARCHITECTURE, STATUS, REASON, SECONDS, METRICS, "config", "done", "trial_id"})
+"""Names in a trial's result that no metric may have."""
+
+
+def candidate_config(candidate: Trial) -> dict[str, str]:
+    """Return the configuration of a trial that evaluates a candidate; the architecture is JSON text."""
+    return {CANDIDATE_ID: candidate.trial_id, ARCHITECTURE: architecture_text(candidate.architecture)}
+
+
+def candidate_architecture(config: Mapping[str, Any]) -> Architecture:
+    """Return the architecture that a trial has to evaluate."""
+    return Architecture.from_json(json.loads(config[ARCHITECTURE]))
+
+
+def architecture_text(architecture: Architecture) -> str:
+    """Return an architecture as JSON on one line; the same architecture always gives the same text."""
+    return json.dumps(architecture.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def required_metrics(strategy: Strategy, metrics: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the metrics that a candidate's result must have: the given ones, or those of the strategy's formulation.
+
+    Raises:
+        ValueError: If there are none, or one has a name that results use for something else.
+    """
+    found = getattr(getattr(strategy, "formulation", None), "metrics", ()) if metrics is None else metrics
+    if not found:
+        raise ValueError(f"`metrics` must name what {type(strategy).__name__} is told, got none. Pass metrics=[...].")
+    if reserved := sorted(RESERVED.intersection(found)):
+        raise ValueError(f"`metrics` must not be named {', '.join(sorted(RESERVED))}, got {reserved}. Rename them.")
+    return tuple(found)
+
+
+def write_evaluation(evaluation: Evaluation, metrics: Iterable[str]) -> dict[str, Any]:
+    """Return an evaluation as a trial's result.
+
+    The required metrics stand by their own names, NaN where they are missing, so that every result has the same
+    columns and Ray finds the ones it was told of; all that was measured stands under `metrics`.
+    """
+    return {
+        **{name: evaluation.metrics.get(name, math.nan) for name in metrics},
+        STATUS: evaluation.status,
+        REASON: evaluation.reason,
+        SECONDS: evaluation.seconds,
+        METRICS: dict(evaluation.metrics),
+    }
+
+
+def read_evaluation(result: Mapping[str, Any], metrics: Sequence[str]) -> Evaluation:
+    """Read a trial's result, flattened as Ray flattens it, whether `write_evaluation` wrote it or somebody else.
+
+    Returns:
+        A failed evaluation if a required metric is missing or not finite.
+    """
+    prefix = f"{METRICS}/"
+    values = {key.removeprefix(prefix): _number(value) for key, value in result.items() if key.startswith(prefix)}
+    values |= {name: _number(result[name]) for name in metrics if name in result}
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    seconds = _number(result.get(SECONDS, result.get("time_total_s")))
+    seconds = seconds if math.isfinite(seconds) else 0.0
+    if (status := result.get(STATUS)) in ("failed", "infeasible"):
+        reason = str(result.get(REASON) or "the trial gave no reason")
+        return Evaluation(status=status, metrics=finite, reason=reason, seconds=seconds)
+    bad = [f"the result has no {name}" for name in metrics if name not in values]
+    bad += [f"{name} is {result.get(name)}" for name in metrics if name in values and name not in finite]
+    if bad:
+        return Evaluation(status="failed", metrics=finite, reason="; ".join(bad), seconds=seconds)
+    return Evaluation(metrics=finite, seconds=seconds)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
