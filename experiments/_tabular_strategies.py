@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +67,39 @@ def run(name: str, problem: Problem, *, seed: int, evaluations: int) -> Search:
             break
         start = time.perf_counter()
     return Search(rows, seconds)
+
+
+def run_on_ray(name: str, problem: Problem, *, seed: int, evaluations: int) -> Search:
+    """Let one of nasray's strategies evaluate so many rows, each look-up a trial of Ray Tune.
+
+    Raises:
+        ValueError: If the strategy is another library's.
+    """
+    from nasray.records import RunDirectory
+    from nasray.tune.candidate_search_run import run_search
+    from nasray.tune.session import Workers
+
+    if name not in OURS:
+        raise ValueError(f"--ray runs {', '.join(OURS)}, got {name}. Leave others out with --strategies.")
+    strategy = OURS[name](problem, {"num_evaluations": evaluations, "generator": np.random.default_rng(seed)})
+    rows: list[int] = []
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory.create(
+            Path(folder) / "run", method=name, preset="table", configuration={}, seed=seed, data={}, resume=False
+        )
+        run_search(
+            strategy,
+            partial(_look_up, problem.space),
+            workers=Workers.available(),
+            run=run,
+            on_evaluation=lambda trial, _: rows.append(problem.space.index(trial.architecture)),
+        )
+    return Search(rows, time.perf_counter() - start)
+
+
+def _look_up(space: TabularSpace) -> Callable[[Architecture], Evaluation]:
+    return lambda architecture: Evaluation(metrics=space.metrics(architecture))
 
 
 def _ours(make: Callable[[Problem, dict[str, Any]], CandidateSearch]) -> Callable[[Problem, int, int], Iterator[int]]:
@@ -152,10 +188,9 @@ def _pymoo(problem: Problem, seed: int, evaluations: int) -> Iterator[int]:
         algorithm.tell(infills=population)
 
 
+OURS = {"surrogate": _surrogate, "evolution": _evolution, "random": _random}
 STRATEGIES: dict[str, Callable[[Problem, int, int], Iterator[int]]] = {
-    "surrogate": _ours(_surrogate),
-    "evolution": _ours(_evolution),
-    "random": _ours(_random),
+    **{name: _ours(make) for name, make in OURS.items()},
     "optuna-nsga2": _optuna("nsga2"),
     "optuna-tpe": _optuna("tpe"),
     "pymoo-nsga2": _pymoo,

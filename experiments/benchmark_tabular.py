@@ -12,13 +12,14 @@ import argparse
 import multiprocessing
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _benchmark import Parser, at_least, write_json
-from _tabular_strategies import STRATEGIES, Problem, Search, run
+from _tabular_strategies import OURS, STRATEGIES, Problem, Search, run, run_on_ray
 
 from nasray.formulations import Pareto
 from nasray.objectives import Objective
@@ -49,15 +50,18 @@ def main() -> None:
     add("--seeds", type=at_least(1), default=5, help="searches of each strategy")
     add("--processes", type=at_least(1), default=os.cpu_count(), help="searches at once")
     add("--plot", type=Path, metavar="FILE", help="where to write regret by evaluations as an HTML page")
-    add("--ray", action="store_true", help="run every look-up as a trial of Ray Tune (slow; the real path)")
+    add("--ray", action="store_true", help="every look-up is a trial of Ray Tune, of nasray's strategies only")
     arguments = parser.parse_args()
     strategies = chosen(parser, arguments.strategies)
     problem = read_problem(parser, arguments)
     front = front_of(problem)
     print(describe(problem, front), flush=True)
     tasks = [(name, seed) for seed in range(arguments.seeds) for name in strategies]
-    work = partial(figures, problem=problem, front=front, evaluations=arguments.evaluations)
-    if arguments.ray or arguments.processes == 1:
+    options: dict[str, Any] = {"problem": problem, "front": front, "evaluations": arguments.evaluations}
+    work: Callable[[tuple[str, int]], list[Row]] = partial(figures, **options)
+    if arguments.ray:
+        results = on_ray(parser, tasks, options)
+    elif arguments.processes == 1:
         results = [work(task) for task in tasks]
     else:
         with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
@@ -144,10 +148,27 @@ def describe(problem: Problem, front: np.ndarray) -> str:
     return f"{space.name}: {len(space):,} architectures{dropped}; {goals}; exact front of {len(front)}"
 
 
-def figures(task: tuple[str, int], *, problem: Problem, front: np.ndarray, evaluations: int) -> list[Row]:
+def on_ray(parser: Parser, tasks: list[tuple[str, int]], options: dict[str, Any]) -> list[list[Row]]:
+    """Run the searches on a local Ray, one after the other."""
+    from nasray.tune.session import ClusterConfig, ray_session
+
+    if others := [name for name, _ in tasks if name not in OURS]:
+        parser.error(f"--ray runs {', '.join(OURS)} only, got {others[0]}. Leave it out with --strategies.")
+    with ray_session(ClusterConfig()):
+        return [figures(task, search_with=run_on_ray, **options) for task in tasks]
+
+
+def figures(
+    task: tuple[str, int],
+    *,
+    problem: Problem,
+    front: np.ndarray,
+    evaluations: int,
+    search_with: Callable[..., Search] = run,
+) -> list[Row]:
     """Run one search and return its regret as it goes."""
     name, seed = task
-    search = run(name, problem, seed=seed, evaluations=evaluations)
+    search = search_with(name, problem, seed=seed, evaluations=evaluations)
     regrets = regret_over_time(search, problem, front)
     per_step = 1e3 * search.seconds / len(search.rows)
     counts = list(range(EVERY, len(search.rows) + 1, EVERY))

@@ -1,0 +1,93 @@
+"""A search whose evaluations take milliseconds: batches of candidates, recorded in a run directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from nasray.architecture import Architecture
+from nasray.archive import ParetoArchive
+from nasray.evaluation import Evaluation
+from nasray.records import RunDirectory
+from nasray.search.candidate_search import CandidateSearch
+from nasray.search.strategy import Trial
+from nasray.tune.progress import StageProgress
+
+EvaluateAll = Callable[[Sequence[Architecture]], Sequence[Evaluation]]
+
+_STAGE = "search"
+
+
+def search_in_batches(
+    strategy: CandidateSearch,
+    evaluate: EvaluateAll,
+    *,
+    run: RunDirectory,
+    progress: StageProgress,
+    batch_size: int,
+    device: str = "cpu",
+) -> ParetoArchive:
+    """Search until the strategy is finished, and return what was found.
+
+    A batch is in `evaluations.jsonl` before the strategy is told. What the run has recorded already is in the archive,
+    and is told instead of evaluated again; the strategy's own state is for the caller to keep.
+
+    Args:
+        strategy: What to ask.
+        evaluate: Returns one evaluation for each architecture, in their order.
+        run: Where to record.
+        progress: What to show meanwhile.
+        batch_size: Candidates to ask for before any of them is told.
+        device: Where candidates are evaluated, for the record.
+
+    Raises:
+        RuntimeError: If the strategy waits for results although no candidate is out.
+    """
+    archive, known = ParetoArchive(strategy.formulation), dict[str, Evaluation]()
+    for row in run.evaluations():
+        if row.get("stage") == _STAGE:
+            evaluation = Evaluation(**{key: row[key] for key in ("status", "metrics", "reason", "seconds")})
+            known[row["arch_id"]] = evaluation
+            archive.add(row["trial_id"], Architecture.from_json(row["architecture"]), evaluation)
+    start, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        with progress.shown():
+            bar = progress.bar(_STAGE, strategy.num_evaluations)
+            num_told = 0
+            while not strategy.is_finished:
+                trials = list(islice(iter(strategy.ask, None), batch_size))
+                if not trials and not strategy.is_finished:
+                    raise RuntimeError(
+                        "The strategy waits for candidates that nobody evaluates. Tell it of them first."
+                    )
+                new = [trial for trial in trials if trial.architecture.arch_id not in known]
+                evaluations = evaluate([trial.architecture for trial in new])
+                run.append_evaluations(list(map(_row, new, evaluations)))
+                for trial, evaluation in zip(new, evaluations, strict=True):
+                    known[trial.architecture.arch_id] = evaluation
+                    archive.add(trial.trial_id, trial.architecture, evaluation)
+                for trial in trials:
+                    strategy.tell(trial.trial_id, known[trial.architecture.arch_id])
+                num_told += len(trials)
+                done = int(trials[-1].trial_id) + 1 if trials else strategy.num_evaluations
+                bar.move(done, f"{num_told / bar.seconds:.0f} candidates/s, {len(archive.front)} on the front")
+    finally:
+        run.add_stage(_STAGE, time.perf_counter() - start, started=started, device=device)
+    return archive
+
+
+def _row(trial: Trial, evaluation: Evaluation) -> Mapping[str, Any]:
+    architecture = trial.architecture
+    return {
+        # With the architecture: after a crash, a candidate may get an id that another one had.
+        "sample_id": f"{trial.trial_id}/{architecture.arch_id}",
+        "arch_id": architecture.arch_id,
+        "architecture": architecture.to_json(),
+        "trial_id": trial.trial_id,
+        "stage": _STAGE,
+        **evaluation.to_json(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

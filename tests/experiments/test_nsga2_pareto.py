@@ -1,0 +1,220 @@
+"""The Pareto program as a person runs it, and its study as optuna-dashboard shows it."""
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from nasray.tune.cli_errors import exit_status
+
+PROGRAM = Path(__file__).parents[2] / "experiments" / "nsga2_pareto.py"
+
+
+def program():
+    """The program as a module of this process."""
+    spec = importlib.util.spec_from_file_location("nsga2_pareto", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(*options):
+    return exit_status(program().main, [str(option) for option in options])
+
+
+def study_of(run_dir):
+    backend = optuna.storages.journal.JournalFileBackend(str(run_dir / "optuna.log"))
+    return optuna.load_study(study_name="nasray", storage=optuna.storages.JournalStorage(backend))
+
+
+def rows_of(run_dir):
+    path = run_dir / "evaluations.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def tabular(tmp_path_factory):
+    """Options of a search in a table of 1,000 networks."""
+    path = tmp_path_factory.mktemp("table") / "networks.csv"
+    frame = pd.DataFrame([(a, b, c) for a in range(10) for b in range(10) for c in range(10)], columns=list("abc"))
+    frame["latency_ms"] = frame.a + 2.0 * frame.b + frame.c
+    frame["accuracy"] = 1 - 1 / (1 + frame.a + frame.b * frame.c)
+    frame.to_csv(path, index=False)
+    names = ["--architecture", "a,b,c", "--maximize", "accuracy", "--minimize", "latency_ms"]
+    return ["--space", "tabular", "--table", path, *names, "--no-progress"]
+
+
+def test_table_leaves_front_record_and_study(tabular, tmp_path, capsys):
+    run_dir, file = tmp_path / "run", tmp_path / "front.json"
+    options = ["--evaluations", 150, "--population-size", 20, "--constraint", "latency_ms<=15"]
+    assert run(*tabular, *options, "--run-dir", run_dir, "--json", file) == 0
+    assert f"optuna-dashboard {run_dir}/optuna.log" in capsys.readouterr().out
+    front = json.loads(file.read_text())["front"]
+    latencies = [row["metrics"]["latency_ms"] for row in front]
+    assert latencies == sorted(latencies, reverse=True) and 0 < latencies[0] <= 15
+    assert len({row["arch_id"] for row in rows_of(run_dir)}) == len(rows_of(run_dir)) == 150
+    assert json.loads((run_dir / "run.json").read_text())["status"] == "done"
+    assert json.loads((run_dir / "front.json").read_text())["points"]
+    study = study_of(run_dir)
+    assert study.metric_names == ["accuracy", "latency_ms"]
+    # The study's front has the program's figures; the dashboard shows this one.
+    told = {tuple(trial.values) for trial in study.best_trials}
+    assert told == {(row["metrics"]["accuracy"], row["metrics"]["latency_ms"]) for row in front}
+
+
+def test_killed_run_goes_on_without_asking_twice(tabular, tmp_path):
+    run_dir = tmp_path / "run"
+    options = [*map(str, tabular), "--evaluations", "900", "--run-dir", str(run_dir)]
+    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[1]), "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen([sys.executable, str(PROGRAM), *options], env=environment, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while len(rows_of(run_dir)) < 100:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert len(rows_of(run_dir)) < 900
+    assert run(*options, "--resume") == 0
+    evaluated = [row["arch_id"] for row in rows_of(run_dir)]
+    assert len(set(evaluated)) == len(evaluated)
+    study = study_of(run_dir)
+    assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "FAIL"}
+    assert len({trial.user_attrs["arch_id"] for trial in study.trials}) == 900
+
+
+def test_finished_run_can_search_on(tabular, tmp_path):
+    for evaluations, options in ((30, []), (50, ["--resume"])):
+        assert run(*tabular, "--evaluations", evaluations, "--run-dir", tmp_path / "run", *options) == 0
+        assert len(rows_of(tmp_path / "run")) == evaluations
+
+
+def test_study_in_a_database_is_continued_only_when_asked(tabular, tmp_path, capsys):
+    options = [*tabular, "--evaluations", 30, "--storage", f"sqlite:///{tmp_path / 'study.db'}"]
+    assert run(*options, "--run-dir", tmp_path / "one") == 0
+    assert run(*options, "--run-dir", tmp_path / "two") == 2
+    assert "must hold no study 'nasray' yet" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()
+    assert run(*options, "--run-dir", tmp_path / "two", "--study-name", "another") == 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_subnets_are_evaluated_on_workers(tmp_path):
+    run_dir, file = tmp_path / "run", tmp_path / "front.json"
+    options = ["--epochs", 4, "--evaluations", 60, "--population-size", 20, "--workers", 2, "--no-progress"]
+    goals = ["--maximize", "accuracy", "--minimize", "macs,memory_bytes", "--constraint", "parameters<=40000"]
+    assert run(*options, *goals, "--run-dir", run_dir, "--json", file) == 0
+    rows = rows_of(run_dir)
+    assert len(rows) == 60 and {row["status"] for row in rows} == {"ok"}
+    largest = max(row["metrics"]["macs"] for row in rows)
+    assert rows[0]["metrics"]["macs"] == largest
+    front = json.loads(file.read_text())["front"]
+    assert all(row["metrics"]["parameters"] <= 40000 for row in front)
+    study = study_of(run_dir)
+    assert len(study.directions) == 3
+    trial = study.trials[-1]
+    assert trial.user_attrs["parameters"] > 0 and list(trial.constraints) == ["parameters<=40000"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_cells_are_trained_one_trial_each(tmp_path):
+    run_dir = tmp_path / "run"
+    options = ["--space", "cell", "--epochs", 1, "--evaluations", 3, "--workers", 2, "--no-progress"]
+    assert run(*options, "--run-dir", run_dir) == 0
+    rows = rows_of(run_dir)
+    assert len(rows) == 3 and all(row["metrics"]["macs"] > 0 for row in rows)
+    assert len({trial.user_attrs["arch_id"] for trial in study_of(run_dir).trials}) == 3
+    # Nothing is left to do.
+    assert run(*options, "--run-dir", run_dir, "--resume") == 0
+    assert len(rows_of(run_dir)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--space", "depth"], "`space` must be one of mobile, chain, cell, tabular"),
+        (["--space", "tabular"], "`table`, `architecture` and an objective must be given"),
+        (["--space", "tabular", "--epochs", "3"], "`epochs` must be left out with the space tabular"),
+        (["--table", "x.csv"], "`table` must be left out with the space mobile"),
+        (["--sampler", "cmaes"], "`sampler` must be one of nsga2"),
+        (["--sampler", "tpe", "--population-size", "9"], "`population_size` must be left out for 'tpe'"),
+        (["--evaluations", "0"], "`num_evaluations` must be at least 1"),
+        (["--minimize", "energy"], "must be one of accuracy, loss, macs"),
+        (["--constraint", "macs"], "must read like latency_ms<=5"),
+        (["--constraint", "speed<=5"], "must be one of accuracy, loss, macs"),
+        (["--data", "/does/not/exist"], "must be a folder"),
+        (["--storage", "/does/not/exist/optuna.log"], "must be a file in a folder that exists"),
+        (["--json", "/does/not/exist/front.json"], "Make the folder first"),
+        (["--workers", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_wrong_input_ends_with_one_sentence_and_status_2(tmp_path, capsys, options, sentence):
+    assert run("--run-dir", tmp_path / "run", *options) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert sentence in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(tmp_path, capsys):
+    assert run("--dry-run", "--run-dir", tmp_path / "run") == 0
+    assert "Search: nsga2, 1,000 candidates, maximize accuracy, minimize macs." in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def dashboard(tabular, tmp_path):
+    """Address of optuna-dashboard with the study of a finished run."""
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        pytest.skip("optuna-dashboard is not installed: pip install nasray[dashboard]")
+    assert run(*tabular, "--evaluations", 60, "--run-dir", tmp_path / "run") == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from optuna_dashboard._cli import main; main()"
+    command = [sys.executable, "-c", code, "--port", str(port), str(tmp_path / "run" / "optuna.log")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 60
+        while not answers(f"{address}/api/studies"):
+            assert process.poll() is None and time.monotonic() < end, "the dashboard did not start"
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(address):
+    try:
+        with urllib.request.urlopen(address) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_optuna_dashboard_shows_the_front(dashboard, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium to look at the dashboard with")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000"]
+    command = [browser, *options, f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
+    page = subprocess.run(
+        [*command, f"{dashboard}/dashboard/studies/0"], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    assert "Pareto Front" in page
+    assert "accuracy" in page and "latency_ms" in page
+    plot = page[page.index("Pareto Front") :]
+    assert plot.index('class="points"') < plot.index("History")
