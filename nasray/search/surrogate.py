@@ -25,6 +25,7 @@ from nasray.search.strategy import State
 from nasray.spaces.space import SearchSpace
 
 _SHORTLIST, _NUM_CELLS = 1024, 1024
+_EXACT, _KEPT, _MOST_AT_ONCE = 500, 1000, 400
 _SPREAD = 0.6  # factor on predicted deviations: below 1 leans to what is known to be good
 
 
@@ -94,6 +95,8 @@ class SurrogateSearch(CandidateSearch):
         self._models = [MetricModel(self._pools.encoder.slots, len(names)) for _ in self._learned]
         self._design: list[Architecture] | None = None
         self._usable: list[str] = []
+        self._front: dict[str, Array] = {}
+        self._queue: list[Architecture] = []
         self._next_fit = 0
         self._shortlist: list[int] = []
         self._limits: tuple[Array, Array] = (np.empty(0), np.empty(0))
@@ -108,21 +111,46 @@ class SurrogateSearch(CandidateSearch):
                 return left[0]
         if len(self._usable) < 2:
             return self.space.random(self._generator)
-        return self._most_promising()
+        while self._queue:
+            if (architecture := self._queue.pop(0)) not in self._known:
+                return architecture
+        ranked = self._ranked()
+        self._queue = ranked[1 : self._batch_size()]
+        return ranked[0]
+
+    def _batch_size(self) -> int:
+        """Return how many candidates to take from one ranking: few evaluations are worth one each."""
+        return 1 if len(self._usable) < _EXACT else min(_MOST_AT_ONCE, len(self._usable) // 20)
 
     def _learn(self, trial_id: str, candidate: Candidate | None) -> None:
         metrics = self._results[trial_id].metrics
-        if candidate is not None and all(metric.name in metrics for metric in self._learned):
-            self._usable.append(trial_id)
+        if candidate is None or any(metric.name not in metrics for metric in self._learned):
+            return
+        if not self._pools.of([candidate.architecture]).architectures:
+            return  # an initial architecture that costs veto
+        self._usable.append(trial_id)
+        if candidate.violation > 0 or any((row <= candidate.values_M).all() for row in self._front.values()):
+            return
+        worse = [key for key, row in self._front.items() if (candidate.values_M <= row).all()]
+        for key in worse:
+            del self._front[key]
+        self._front[trial_id] = candidate.values_M
 
     def _forget(self) -> None:
         self._usable.clear()
+        self._front.clear()
+
+    def _kept(self) -> list[str]:
+        """Return the evaluations that the models are based on: all of few; the front and the latest of many."""
+        latest = self._usable[-_KEPT:]
+        return sorted({*self._front, *latest}, key=int)
 
     def state_dict(self) -> State:
         """Return the whole state as JSON."""
         design = None if self._design is None else [architecture.to_json() for architecture in self._design]
         model: State = {
             "design": design,
+            "queue": [architecture.to_json() for architecture in self._queue],
             "next_fit": self._next_fit,
             "shortlist": self._shortlist,
             "limits": [row.tolist() for row in self._limits],
@@ -136,21 +164,25 @@ class SurrogateSearch(CandidateSearch):
         model = cast(dict[str, Any], state["model"])
         design = model["design"]
         self._design = None if design is None else [Architecture.from_json(value) for value in design]
+        self._queue = [Architecture.from_json(value) for value in model["queue"]]
         self._next_fit, self._shortlist = model["next_fit"], list(model["shortlist"])
         self._limits = (np.array(model["limits"][0]), np.array(model["limits"][1]))
         for own, parameters in zip(self._models, model["parameters"], strict=True):
             own.parameters = np.array(parameters)
 
-    def _most_promising(self) -> Architecture:
-        told = self._pools.of(self.architecture(trial_id) for trial_id in self._usable)
-        values_NL = np.array([self._learned_values(self._results[trial_id].metrics) for trial_id in self._usable])
+    def _ranked(self) -> list[Architecture]:
+        """Return unknown candidates, the most promising first."""
+        kept = self._kept()
+        told = self._pools.of(self.architecture(trial_id) for trial_id in kept)
+        values_NL = np.array([self._learned_values(self._results[trial_id].metrics) for trial_id in kept])
         scales = [MetricScale.of(column) for column in values_NL.T]
         scaled_NL = np.column_stack([s.forward(v) for s, v in zip(scales, values_NL.T, strict=True)])
-        is_fit = len(values_NL) >= self._next_fit
+        count = len(self._usable)
+        is_fit = count >= self._next_fit
         if is_fit:
             for model, scaled_N in zip(self._models, scaled_NL.T, strict=True):
                 model.tune(told.codes_NP, told.features_NK, scaled_N)
-            self._next_fit = len(values_NL) + max(self._refit_every, len(values_NL) // 10)
+            self._next_fit = count + max(self._refit_every, count // 10)
         self._condition(told, scaled_NL)
         known, scaled_NL, values_NL = self._with_pending(told, scaled_NL, values_NL, scales)
         found_NM = self._objectives(values_NL, known)
@@ -173,9 +205,10 @@ class SurrogateSearch(CandidateSearch):
             num_cells=_NUM_CELLS,
         )
         gain_N = (gain_N + 1e-300) * self._chance_of_feasibility(predictions, len(gain_N))
+        order_N = np.argsort(-gain_N, kind="stable")[:_SHORTLIST]
         if is_fit and rows is not None:
-            self._shortlist = rows[np.argsort(-gain_N)[:_SHORTLIST]].tolist()
-        return pool.architectures[int(gain_N.argmax())]
+            self._shortlist = rows[order_N].tolist()
+        return [pool.architectures[row] for row in order_N]
 
     def _candidates(
         self, known: Pool, front_FM: Array, found_NM: Array, is_fit: bool

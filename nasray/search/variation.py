@@ -15,8 +15,8 @@ def mutate(
 ) -> Architecture:
     """Change some choices of an architecture: to the next smaller or larger option, or to any other, equally often.
 
-    A change without effect (of a choice that the network does not use) does not count: choices are changed until the
-    canonical architecture is another one.
+    A change without effect (of a choice that the network does not use) does not count: ever more choices are changed until
+    the canonical architecture is another one.
 
     Args:
         space: Of the architecture.
@@ -25,13 +25,14 @@ def mutate(
         changes: Mean number of choices to change; at least one is.
 
     Returns:
-        Another architecture, or the same one if a hundred changes had no effect.
+        Another architecture, or the same one if a thousand changes had no effect.
     """
     names = list(space.choices)
     choices = dict(architecture.choices)
     num_changes = 1 + generator.poisson(max(0.0, changes - 1.0))
-    for attempt in range(100):
-        for _ in range(num_changes if attempt == 0 else 1):
+    for attempt in range(10):
+        # In spaces where most choices have no effect, trying one at a time would take longer than all the rest.
+        for _ in range(num_changes << attempt):
             name = names[generator.integers(len(names))]
             choices[name] = _other(space.choices[name], choices[name], generator)
         mutant = space.canonical(choices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -177,6 +178,43 @@ def test_a_large_space_is_sampled() -> None:
         accuracy = 1 - 1 / (2 + np.log(metrics["parameters"]))
         search.tell(trial.trial_id, Evaluation(metrics={**metrics, "accuracy": accuracy}))
     assert search.is_finished
+
+
+def test_many_evaluations_are_ranked_in_batches_and_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_EXACT", 20), ("_KEPT", 30), ("_MOST_AT_ONCE", 3)):
+        monkeypatch.setattr(f"nasray.search.surrogate.{name}", value)
+    space, formulation = table(), Pareto([ACCURACY, COST])
+    whole = search_of(space, formulation, "cost", evaluations=100)
+    asked = run(whole)
+    assert len(set(asked)) == 100
+    first, second = (search_of(space, formulation, "cost", evaluations=100) for _ in range(2))
+    for _ in range(72):
+        trial = first.ask()
+        assert trial is not None
+        first.tell(trial.trial_id, Evaluation(metrics=space.metrics(trial.architecture)))
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert run(second) == asked[72:]
+
+
+def test_a_warm_start_that_costs_veto_is_evaluated_but_not_learned_from() -> None:
+    space = table()
+
+    def known(architecture: Architecture) -> Mapping[str, float] | None:
+        cost = space.metrics(architecture)["cost"]
+        return {"cost": cost} if cost < 12 else None
+
+    dear = space.architectures[int(space.column("cost").argmax())]
+    search = SurrogateSearch(
+        space,
+        Pareto([ACCURACY, COST]),
+        known=known,
+        num_evaluations=20,
+        generator=np.random.default_rng(0),
+        initial=[dear],
+    )
+    asked = run(search)
+    assert asked[0] == dear
+    assert all(space.metrics(a)["cost"] < 12 for a in asked[1:])
 
 
 def test_an_initial_design_is_spread_out() -> None:
