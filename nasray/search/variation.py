@@ -15,8 +15,8 @@ def mutate(
 ) -> Architecture:
     """Change some choices of an architecture: to the next smaller or larger option, or to any other, equally often.
 
-    A change without effect (of a choice that the network does not use) does not count: ever more choices are changed until
-    the canonical architecture is another one.
+    A change without effect (of a choice that the network does not use) does not count: ever more choices are changed
+    until the canonical architecture is another one.
 
     Args:
         space: Of the architecture.
