@@ -29,7 +29,7 @@ from nasray.search.evolution import AsynchronousEvolution
 from nasray.search.strategy import Trial
 from nasray.spaces.chain import ChainSpace
 from nasray.training.config import TrainingConfig
-from nasray.training.network_evaluation import NetworkEvaluationConfig, NetworkEvaluator
+from nasray.training.network_evaluation import METRICS, NetworkEvaluationConfig, NetworkEvaluator
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.cli_errors import exit_status
 from nasray.tune.progress import StageProgress
@@ -80,6 +80,8 @@ def main(
     space = ChainSpace(num_classes=images.num_classes, in_channels=images.channels, resolution=images.resolution)
     recipe = training(epochs or (5 if data else 10))
     wanted = Pareto(OBJECTIVES, constraints := [Constraint.parse(text) for text in constraint or ()])
+    if unknown := [name for name in wanted.metrics if name not in METRICS]:
+        raise ValueError(f"`constraint` must limit one of {', '.join(METRICS)}, got {unknown[0]!r}.")
     bred = Pareto(OBJECTIVES[:1], constraints) if only_accuracy else wanted
     strategy = AsynchronousEvolution(
         space,
@@ -136,7 +138,7 @@ def main(
         if not isinstance(error, (ValueError, ConnectionError)):
             console.print(f"Go on with the same command and --resume --run-dir {run.path}", soft_wrap=True)
         raise
-    rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy", "macs"))
+    rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",))
     run.write_front([o.to_json() for o in OBJECTIVES])
     run.update(status="done", trade_offs=rows)
     write_report(run)

@@ -48,18 +48,22 @@ def trade_off_rows(
 
 def trade_off_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the rows as a table for a terminal; costs with the factor that they save."""
-    table = Table(title="Best networks and trade-offs")
-    table.add_column("Network")
+    table = Table(title="Best networks and trade-offs", show_lines=True)
+    table.add_column("Network", no_wrap=True)
     for name in rows[0]["metrics"] if rows else ():
         table.add_column(quantity(name).label, justify="right")
     for row in rows:
         cells = []
         for name, value in row["metrics"].items():
             saved = row["saves"].get(name)
-            factor = "" if saved is None or abs(saved - 1) < 0.005 else f"  ({saved:.3g}x less)" if saved > 1 else ""
+            factor = "" if saved is None or abs(saved - 1) < 0.005 else f"\n{_factor(saved)}x less" if saved > 1 else ""
             cells.append(format_metric(name, value) + factor)
         table.add_row(row["network"], *cells)
     return table
+
+
+def _factor(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def _extreme(archive: ParetoArchive, objective: int) -> Solution:

@@ -19,6 +19,9 @@ from nasray.training.config import TrainingConfig
 from nasray.training.evaluate import evaluate
 from nasray.training.trainer import DivergedError, Trainer
 
+METRICS = ("accuracy", "test_accuracy", "inference_time_s", "parameters", "macs")
+"""What a `NetworkEvaluator` measures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkEvaluationConfig:

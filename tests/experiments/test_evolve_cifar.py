@@ -1,0 +1,81 @@
+"""The evolution program as a person runs it."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nasray.tune.cli_errors import exit_status
+
+PROGRAM = Path(__file__).parents[2] / "experiments" / "evolve_cifar.py"
+
+
+def run(*options):
+    spec = importlib.util.spec_from_file_location("evolve_cifar", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return exit_status(module.main, [str(option) for option in options])
+
+
+def rows_of(run_dir):
+    path = run_dir / "evaluations.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_it_finds_a_front_and_an_interrupted_run_goes_on(tmp_path, capsys):
+    run_dir, file = tmp_path / "run", tmp_path / "rows.json"
+    options = ["--evaluations", "12", "--epochs", "2", "--population-size", "5", "--run-dir", str(run_dir)]
+    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[1]), "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), *options], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 120
+    while len(rows_of(run_dir)) < 3 and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert f"--resume --run-dir {run_dir}" in " ".join(output.split())
+    before = rows_of(run_dir)
+    assert 3 <= len(before) < 12
+    assert run(*options, "--resume", "--json", file, "--no-progress") == 0
+    rows = rows_of(run_dir)
+    assert rows[: len(before)] == before
+    assert len({row["arch_id"] for row in rows}) == len(rows) == 12
+    table = json.loads(file.read_text())
+    assert table[0]["network"] == "best accuracy"
+    best = max(row["metrics"]["accuracy"] for row in rows if row["status"] == "ok")
+    assert table[0]["metrics"]["accuracy"] == best
+    assert (run_dir / "report.html").exists()
+    assert json.loads((run_dir / "run.json").read_text())["status"] == "done"
+    assert "on the front of 12 evaluations" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--constraint", "latency<5"], "must read like latency_ms<=5"),
+        (["--constraint", "latency_ms<=5"], "must limit one of accuracy"),
+        (["--resume"], "needs the run's folder"),
+        (["--data", "/nowhere"], "must be a folder"),
+        (["--json", "/nowhere/x.json"], "Make the folder first"),
+        (["--population-size", "1"], "population-size"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence_and_status_2(options, message, capsys):
+    assert run(*options) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path, capsys):
+    assert run("--dry-run", "--run-dir", tmp_path / "run", "--constraint", "parameters<=1e5") == 0
+    assert "200 chains; maximize accuracy" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
