@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _TEXT_COLUMNS = ("sample_id", "arch_id", "trial_id", "status", "stage", "reason", "cost_name")
 _NUMBER_COLUMNS = ("iteration", "budget", "cost")
 
+_MOST_SEARCHES = 1
+
 ALL_TRIALS = ""
 """Stands for all trials together where a trial is named."""
 
@@ -35,6 +37,8 @@ def evaluations_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         name: [str(row.get(name) or defaults.get(name, "")) for row in rows] for name in _TEXT_COLUMNS
     }
     columns |= {name: _numbers([row.get(name) for row in rows]) for name in _NUMBER_COLUMNS}
+    if len(set(columns["trial_id"])) == len(rows) > _MOST_SEARCHES:
+        columns["trial_id"] = ["search"] * len(rows)  # a trial of its own for each candidate tells searches not apart
     columns["selected"] = [row.get("selected") is True for row in rows]
     metrics = [row.get("metrics") or {} for row in rows]
     for name in dict.fromkeys(name for row in metrics for name in row):
@@ -51,7 +55,8 @@ def search_samples(frame: pd.DataFrame) -> pd.DataFrame:
 def cost_names(frame: pd.DataFrame) -> list[str]:
     """Return the metrics, besides accuracy, that any row has: the known ones first, then by name."""
     known = list(QUANTITIES)
-    others = set(frame.columns) - {*_TEXT_COLUMNS, *_NUMBER_COLUMNS, "selected", "accuracy"}
+    taken = {*_TEXT_COLUMNS, *_NUMBER_COLUMNS, "selected"}
+    others = {name for name in frame.columns if name not in taken and "accuracy" not in name}
     measured = [name for name in others if frame[name].notna().any()]
     return sorted(measured, key=lambda name: (known.index(name) if name in known else len(known), name))
 

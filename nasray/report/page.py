@@ -41,8 +41,11 @@ def render(run: RunDirectory) -> str:
             "main",
             sections.results(run.run),
             sections.accuracy(run.run, frame, figures),
-            sections.trajectory(frame, figures),
-            sections.architectures(run.run),
+            *(
+                []  # sections that a search without iterations and drawn networks has no use for
+                if run.run.get("trade_offs")
+                else [sections.trajectory(frame, figures), sections.architectures(run.run)]
+            ),
             sections.time(run.run),
             sections.repeat(run.run),
             id="content",

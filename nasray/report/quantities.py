@@ -67,6 +67,13 @@ def format_share(value: float | None, whole: float | None) -> str:
     return f"{100 * value / whole:.1f} %"
 
 
+def format_factor(value: float) -> str:
+    """Write by which factor something is less, such as "5.9x less" or "1,672x less"; nothing where it is not."""
+    if value < 1.005:
+        return ""
+    return f"{value:.2g}x less" if value < 10 else f"{value:,.0f}x less"
+
+
 def format_duration(seconds: float) -> str:
     """Write a duration with its two largest units, such as "2 h 05 min", "3 min 20 s" or "4.2 s"."""
     if seconds < 60:

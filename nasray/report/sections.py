@@ -112,6 +112,8 @@ def summary_sentences(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def results(run: Mapping[str, Any]) -> Html:
     """Show the results, and predicted against measured latency."""
     rows = run.get("results", [])
+    if not rows and run.get("trade_offs"):
+        return _section("Results", tables.trade_offs_table(run["trade_offs"]))
     if not rows:
         return _section("Results", _empty("No result was recorded before the run stopped."))
     predictions = tables.prediction_table(rows)
@@ -133,12 +135,13 @@ def accuracy(run: Mapping[str, Any], frame: pd.DataFrame, figures: Figures) -> H
     samples = search_samples(frame)
     num_drawn = min(len(samples), MAX_POINTS)
     drawn = f"{len(samples)} samples" if num_drawn == len(samples) else f"About {num_drawn} of {len(samples)} samples"
-    marks = (
-        "Small marks are single samples, joined marks the best of each iteration, the dashed line is the Pareto front."
-    )
+    has_path = not trajectory_rows(samples).empty
+    joined = ", joined marks the best of each iteration" if has_path else ""
+    marks = f"Small marks are single samples{joined}, the dashed line is the Pareto front."
+    how = "evaluated with inherited weights" if has_path else "each evaluated once"
     return _section(
         heading,
-        element("p", f"{drawn}, evaluated with inherited weights. {marks}", class_="note"),
+        element("p", f"{drawn}, {how}. {marks}", class_="note"),
         figures.place(figure, "Accuracy against cost of every sample; the front is tabulated below."),
         *(
             _details(f"The front against {quantity(cost).label}", tables.front_table(frame, cost))

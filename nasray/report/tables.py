@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from nasray.report.frames import front_rows, search_samples, trajectory_rows, trial_names
 from nasray.report.markup import Html, element, join
-from nasray.report.quantities import MISSING, format_duration, format_metric, format_share, format_time, quantity
+from nasray.report.quantities import (
+    MISSING,
+    format_duration,
+    format_factor,
+    format_metric,
+    format_share,
+    format_time,
+    quantity,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +72,24 @@ def results_table(results: Sequence[Mapping[str, Any]]) -> Html:
             ]
         )
     return table(heads, rows, caption="The initial network and the networks found")
+
+
+def trade_offs_table(rows: Sequence[Mapping[str, Any]]) -> Html:
+    """Tabulate the best network of each objective and the best trade-offs, costs with the factor that they save."""
+    names = list(rows[0]["metrics"])
+    cells = []
+    for row in rows:
+        saves = row["saves"]
+        metrics = [
+            join(
+                format_metric(name, row["metrics"].get(name)),
+                _small(format_factor(saves.get(name, 1.0))),
+            )
+            for name in names
+        ]
+        cells.append([join(row["network"], _small(f"network {row['arch_id']}")), *metrics])
+    heads = ["Network", *(quantity(name).label for name in names)]
+    return table(heads, cells, caption="The best of each objective, and the best trade-offs")
 
 
 def prediction_table(results: Sequence[Mapping[str, Any]]) -> Html | None:

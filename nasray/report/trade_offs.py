@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from nasray.archive import ParetoArchive, Solution
-from nasray.report.quantities import format_metric, quantity
+from nasray.report.quantities import format_factor, format_metric, quantity
 
 
 def trade_off_rows(
@@ -55,15 +55,10 @@ def trade_off_table(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         cells = []
         for name, value in row["metrics"].items():
-            saved = row["saves"].get(name)
-            factor = "" if saved is None or abs(saved - 1) < 0.005 else f"\n{_factor(saved)}x less" if saved > 1 else ""
-            cells.append(format_metric(name, value) + factor)
+            factor = format_factor(row["saves"].get(name, 1.0))
+            cells.append(format_metric(name, value) + (f"\n{factor}" if factor else ""))
         table.add_row(row["network"], *cells)
     return table
-
-
-def _factor(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def _extreme(archive: ParetoArchive, objective: int) -> Solution:

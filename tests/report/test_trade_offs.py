@@ -5,6 +5,8 @@ from nasray.archive import ParetoArchive
 from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto
 from nasray.objectives import Objective
+from nasray.records import RunDirectory
+from nasray.report import write_report
 from nasray.report.trade_offs import trade_off_rows, trade_off_table
 
 OBJECTIVES = [
@@ -44,3 +46,29 @@ def test_the_table_says_what_is_saved() -> None:
     assert "200.0 K" in text
     assert "5x less" in text
     assert "99.00 %" in text
+
+
+def test_the_report_of_a_run_with_trade_offs_shows_them(tmp_path) -> None:
+    run = RunDirectory.create(
+        tmp_path / "run", method="evolution", preset="menndl", configuration={}, seed=0, data={}, resume=False
+    )
+    run.append_evaluations(
+        [
+            {
+                "sample_id": str(number),
+                "trial_id": str(number),
+                "arch_id": str(number),
+                "status": "ok",
+                "metrics": {"accuracy": row[0], "parameters": row[1], "test_accuracy": row[0]},
+            }
+            for number, row in enumerate(FOUND)
+        ]
+    )
+    run.update(status="done", trade_offs=trade_off_rows(archive()))
+    text = write_report(run).read_text()
+    assert "best trade-off" in text
+    assert "5x less" in text
+    assert "each evaluated once" in text
+    assert "The front against Parameters" in text
+    assert "The front against Test accuracy" not in text
+    assert "No iteration" not in text
