@@ -131,7 +131,8 @@ class OptunaStrategy(CandidateSearch):
             self.num_proposed += 1
             if (architecture := self.space.random(self._generator)) not in self._known:
                 return self._suggest(architecture)
-        return None
+        left = self._left_over()
+        return None if left is None else self._suggest(left)
 
     def _propose(self) -> Architecture:
         return self._suggest()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasray.architecture import Architecture
+from nasray.search.candidate_search import ENUMERATED
 from nasray.search.encoding import Array, ChoiceEncoder, Codes, KnownScale
 from nasray.search.variation import crossover, mutate
 from nasray.spaces.space import SearchSpace
@@ -18,8 +19,6 @@ from nasray.spaces.space import SearchSpace
 KnownMetrics = Callable[[Architecture], Mapping[str, float] | None]
 """Gives the metrics of an architecture that need no training; None if it cannot be built."""
 
-ENUMERATED = 20_000
-"""Spaces up to this size are looked at whole."""
 _NUM_RANDOM, _NUM_VARIED = 600, 1_000
 
 

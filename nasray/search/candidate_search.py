@@ -18,7 +18,9 @@ from nasray.search.strategy import State, Strategy, Trial, generator_state, rest
 from nasray.spaces.space import SearchSpace
 
 TRIES = 100
-"""Proposals in a row that may be known already before a strategy draws at random, and then before it gives up."""
+"""Proposals in a row that may be known already before a strategy draws at random, and then before it looks at all."""
+ENUMERATED = 20_000
+"""Spaces up to this size are looked at whole."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,12 @@ class CandidateSearch(Strategy):
                 architecture = propose()
                 if architecture not in self._known:
                     return architecture
-        return None
+        return self._left_over()
+
+    def _left_over(self) -> Architecture | None:
+        """Return one of the unknown architectures of a small space; None where there is none or the space is large."""
+        left = [a for a in self.space.enumerate(ENUMERATED) or () if a not in self._known]
+        return left[int(self._generator.integers(len(left)))] if left else None
 
     def _candidate(self, trial_id: str, evaluation: Evaluation) -> Candidate:
         values_M = self.formulation.values(evaluation.metrics)

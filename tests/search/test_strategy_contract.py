@@ -217,6 +217,19 @@ def test_an_exhausted_space_ends_the_search(make: Make) -> None:
     assert search.is_finished
 
 
+def test_every_row_of_a_sparse_table_is_found(make: Make) -> None:
+    generator = np.random.default_rng(5)
+    frame = pd.DataFrame(generator.integers(10, size=(30, 3)), columns=["a", "b", "c"]).drop_duplicates()
+    frame["cost"], frame["error"] = generator.random((2, len(frame)))
+    space = TabularSpace(frame, architecture="a,b,c", metrics=["cost", "error"])
+    search = make(space=space, num_evaluations=100)
+    asked = set()
+    while trial := search.ask():
+        asked.add(trial.architecture)
+        search.tell(trial.trial_id, Evaluation(metrics=space.metrics(trial.architecture)))
+    assert asked == set(space.architectures)
+
+
 def test_numbers_out_of_range_are_refused(make: Make) -> None:
     with pytest.raises(ValueError, match="`num_evaluations` must be at least 1, got 0"):
         make(num_evaluations=0)
