@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -87,8 +87,8 @@ def run_search(
     start, started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
         if not strategy.is_finished:
-            with _interruptible() as interrupt:
-                tuner = _tuner(searcher, evaluator_factory, workers, timeout_s, run, (saver, interrupt))
+            with _interruptible() as interrupt, closing(_TrialLogs()) as logs:  # type: ignore[no-untyped-call]
+                tuner = _tuner(searcher, evaluator_factory, workers, timeout_s, run, (saver, interrupt, logs))
                 tuner.fit()
             if interrupt.is_set:
                 raise KeyboardInterrupt
@@ -104,13 +104,13 @@ def _tuner(
     workers: Workers,
     timeout_s: float | None,
     run: RunDirectory,
-    hooks: tuple[_StateSaver, _Interrupt],
+    hooks: tuple[_StateSaver, _Interrupt, _TrialLogs],
 ) -> tune.Tuner:
     trainable = tune.with_parameters(
         CandidateTrial, evaluator_factory=evaluator_factory, metrics=searcher.metrics, timeout_s=timeout_s
     )
     bundle = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
-    saver, interrupt = hooks
+    saver, interrupt, logs = hooks
     storage = (run.path / "ray").resolve()
     return tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
@@ -127,7 +127,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name=next_attempt(storage, _STAGE),
             storage_path=str(storage),
-            callbacks=[saver, JsonLoggerCallback()],
+            callbacks=[saver, logs],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
             stop=interrupt,
@@ -206,6 +206,15 @@ class _StateSaver(DriverCallback):
         if seen != self._seen and time.monotonic() >= self._next_time:
             self._seen = seen
             self.save()
+
+
+class _TrialLogs(JsonLoggerCallback):
+    """Ray's log of each trial; Ray itself leaves those open whose trials it did not see end."""
+
+    def close(self) -> None:
+        """Close what is open."""
+        for trial in list(self._trial_files):
+            self.log_trial_end(trial)
 
 
 class _Interrupt(tune.Stopper):
