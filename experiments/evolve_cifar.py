@@ -89,6 +89,7 @@ def main(
         num_evaluations=evaluations,
         generator=np.random.default_rng(seed),
         population_size=population_size,
+        tournament_size=min(5, population_size),
         has_ageing=has_ageing,
     )
     goals = ", ".join(f"{o.direction} {o.name}" for o in bred.objectives)
