@@ -7,6 +7,7 @@ image folder such as CINIC-10 with --data. Every candidate is trained from scrat
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from functools import partial
@@ -57,10 +58,10 @@ def main(
     constraint: Annotated[list[str] | None, Option(help="Limit, as parameters<=1e6. Repeatable.")] = None,
     quality_weight: Annotated[float, Option(help="Weight of accuracy in trade-offs, costs having 1.")] = 400.0,
     epochs: Annotated[int | None, Option(min=1, help="Epochs of a candidate; 10 on digits, else 5.")] = None,
-    max_train: Annotated[int | None, Option(help="Most training images to use; 10,000 unless digits.")] = None,
+    max_train: Annotated[int | None, Option(min=1, help="Most training images to use; 10,000 unless digits.")] = None,
     resolution: Annotated[int | None, Option(help="Side of the images in pixels.")] = None,
     timeout: Annotated[float, Option(help="Seconds that a candidate may take.")] = 600.0,
-    seed: Annotated[int, Option(help="Seed of search and training.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of search and training.")] = 0,
     workers: Annotated[
         int | None, Option(min=1, help="Candidates at a time; by default all GPUs or processors.")
     ] = None,
@@ -74,6 +75,10 @@ def main(
     console = Console()
     if json_file and not json_file.resolve().parent.is_dir():
         raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
+    if not 0 <= quality_weight < math.inf:
+        raise ValueError(f"`quality-weight` must be a finite number of at least 0, got {quality_weight}.")
+    if not timeout > 0:
+        raise ValueError(f"`timeout` must be positive, got {timeout}. Give seconds, such as 600.")
     if resume and run_dir is None:
         raise ValueError("`resume` needs the run's folder. Name it with --run-dir.")
     images = load_image_data(data, max_train=max_train or (10_000 if data else None), resolution=resolution, seed=seed)
@@ -139,11 +144,12 @@ def main(
         if not isinstance(error, (ValueError, ConnectionError)):
             console.print(f"Go on with the same command and --resume --run-dir {run.path}", soft_wrap=True)
         raise
-    rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",))
+    rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",)) if archive.front else []
     run.write_front([o.to_json() for o in OBJECTIVES])
     run.update(status="done", trade_offs=rows)
     write_report(run)
-    console.print(trade_off_table(rows))
+    if rows:
+        console.print(trade_off_table(rows))
     console.print(
         f"{len(archive.front)} networks on the front of {archive.num_evaluations} evaluations", highlight=False
     )

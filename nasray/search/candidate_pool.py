@@ -93,6 +93,8 @@ def spread_out(pool: Pool, count: int, generator: np.random.Generator) -> list[A
     Distance is the share of different choices and half the distance in known metrics; of large pools a sample of 500
     takes part.
     """
+    if not pool.architectures:
+        return []
     order = [int(pool.known_NK[:, k].argmin()) for k in range(pool.known_NK.shape[1])]
     chosen = list(dict.fromkeys(order or [int(generator.integers(len(pool.architectures)))]))
     sample = generator.permutation(len(pool.architectures))[:500]

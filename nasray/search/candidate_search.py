@@ -169,13 +169,18 @@ class CandidateSearch(Strategy):
             for _ in range(TRIES):
                 self.num_proposed += 1
                 architecture = propose()
-                if architecture not in self._known:
+                if architecture not in self._known and self._is_allowed(architecture):
                     return architecture
         return self._left_over()
 
+    def _is_allowed(self, architecture: Architecture) -> bool:
+        """Whether an unknown architecture may be asked for; strategies that know costs may refuse some."""
+        return True
+
     def _left_over(self) -> Architecture | None:
         """Return one of the unknown architectures of a small space; None where there is none or the space is large."""
-        left = [a for a in self.space.enumerate(ENUMERATED) or () if a not in self._known]
+        every = self.space.enumerate(ENUMERATED) or ()
+        left = [a for a in every if a not in self._known and self._is_allowed(a)]
         return left[int(self._generator.integers(len(left)))] if left else None
 
     def _candidate(self, trial_id: str, evaluation: Evaluation) -> Candidate:

@@ -72,11 +72,6 @@ class AsynchronousEvolution(CandidateSearch):
         self._population: deque[Candidate] = deque()
         self._places: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
-    @property
-    def population(self) -> list[Candidate]:
-        """The candidates that may become parents, the oldest first."""
-        return list(self._population)
-
     def _propose(self) -> Architecture:
         if len(self._asked) < self._population_size or len(self._population) < 2:
             return self.space.random(self._generator)

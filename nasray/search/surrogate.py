@@ -42,7 +42,8 @@ class SurrogateSearch(CandidateSearch):
 
     A black-box optimizer must learn all objectives; here the hardware cost of every candidate is known, so that the
     expected gain is an integral over the distribution of the learned metrics alone, and the costs serve as inputs of
-    the model. Candidates that break a constraint on a known metric are never asked for. Candidates that are out count
+    the model. Candidates that break a constraint on a known metric are never asked for; without others left
+    the search ends. Candidates that are out count
     with their predicted values.
 
     Args:
@@ -115,6 +116,8 @@ class SurrogateSearch(CandidateSearch):
             if (architecture := self._queue.pop(0)) not in self._known:
                 return architecture
         ranked = self._ranked()
+        if not ranked:  # costs veto all that was sampled
+            return self.space.random(self._generator)
         self._queue = ranked[1 : self._batch_size()]
         return ranked[0]
 
@@ -139,6 +142,11 @@ class SurrogateSearch(CandidateSearch):
     def _forget(self) -> None:
         self._usable.clear()
         self._front.clear()
+
+    def _is_allowed(self, architecture: Architecture) -> bool:
+        """Whether costs do not veto an architecture."""
+        pool = self._pools.of([architecture])
+        return bool(pool.architectures) and bool(self._meets_known(pool.known_NK)[0])
 
     def _kept(self) -> list[str]:
         """Return the evaluations that the models are based on: all of few; the front and the latest of many."""
@@ -190,6 +198,8 @@ class SurrogateSearch(CandidateSearch):
         front_FM = found_NM[is_feasible]
         front_FM = front_FM[front_indices(front_FM)] if len(front_FM) else front_FM
         pool, rows = self._candidates(known, front_FM, found_NM, is_fit)
+        if not pool.architectures:
+            return []
         predicted = [model.predict(pool.codes_NP, pool.features_NK) for model in self._models]
         if is_fit:
             self._limits = self._expected_limits(front_FM, pool, predicted, scales)
@@ -226,7 +236,7 @@ class SurrogateSearch(CandidateSearch):
         if not new:
             new = [row for row, architecture in enumerate(whole.architectures) if architecture not in self._known]
         new = new or list(range(len(whole.architectures)))
-        allowed = np.array(new)[self._is_allowed(whole.known_NK[new])]
+        allowed = np.array(new)[self._meets_known(whole.known_NK[new])]
         rows_N = allowed if len(allowed) else np.array(new)
         return whole.take(rows_N.tolist()), rows_N
 
@@ -283,12 +293,12 @@ class SurrogateSearch(CandidateSearch):
         return np.hstack([values_NL[:, : self._num_targets], self._known_objectives(pool)])
 
     def _is_feasible(self, values_NL: Array, pool: Pool) -> np.ndarray:
-        is_feasible_N = self._is_allowed(pool.known_NK)
+        is_feasible_N = self._meets_known(pool.known_NK)
         for column, limit in self._learned_limits():
             is_feasible_N &= values_NL[:, column] <= limit
         return is_feasible_N
 
-    def _is_allowed(self, known_NK: Array) -> np.ndarray:
+    def _meets_known(self, known_NK: Array) -> np.ndarray:
         """Return (N,) whether no constraint on a known metric is broken."""
         is_allowed_N = np.ones(len(known_NK), dtype=bool)
         for constraint in self.formulation.constraints:
@@ -298,7 +308,7 @@ class SurrogateSearch(CandidateSearch):
         return is_allowed_N
 
     def _allowed(self, pool: Pool) -> Pool:
-        rows = np.flatnonzero(self._is_allowed(pool.known_NK))
+        rows = np.flatnonzero(self._meets_known(pool.known_NK))
         return pool.take(rows.tolist()) if len(rows) else pool
 
     def _learned_limits(self) -> list[tuple[int, float]]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
 from nasray.evaluation import Evaluation
 from nasray.records import RunDirectory
 from nasray.search.candidate_search import CandidateSearch
-from nasray.search.strategy import Trial
 from nasray.tune.progress import StageProgress
+from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
 
 EvaluateAll = Callable[[Sequence[Architecture]], Sequence[Evaluation]]
-
-_STAGE = "search"
 
 
 def search_in_batches(
@@ -48,14 +45,14 @@ def search_in_batches(
     """
     archive, known = ParetoArchive(strategy.formulation), dict[str, Evaluation]()
     for row in run.evaluations():
-        if row.get("stage") == _STAGE:
-            evaluation = Evaluation(**{key: row[key] for key in ("status", "metrics", "reason", "seconds")})
+        if row.get("stage") == STAGE:
+            evaluation = recorded_evaluation(row)
             known[row["arch_id"]] = evaluation
             archive.add(row["trial_id"], Architecture.from_json(row["architecture"]), evaluation)
     start, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with progress.shown():
-            bar = progress.bar(_STAGE, strategy.num_evaluations)
+            bar = progress.bar(STAGE, strategy.num_evaluations)
             num_told = 0
             while not strategy.is_finished:
                 trials = list(islice(iter(strategy.ask, None), batch_size))
@@ -65,7 +62,7 @@ def search_in_batches(
                     )
                 new = [trial for trial in trials if trial.architecture.arch_id not in known]
                 evaluations = evaluate([trial.architecture for trial in new])
-                run.append_evaluations(list(map(_row, new, evaluations)))
+                run.append_evaluations(list(map(evaluation_row, new, evaluations)))
                 for trial, evaluation in zip(new, evaluations, strict=True):
                     known[trial.architecture.arch_id] = evaluation
                     archive.add(trial.trial_id, trial.architecture, evaluation)
@@ -75,19 +72,5 @@ def search_in_batches(
                 done = int(trials[-1].trial_id) + 1 if trials else strategy.num_evaluations
                 bar.move(done, f"{num_told / bar.seconds:.0f} candidates/s, {len(archive.front)} on the front")
     finally:
-        run.add_stage(_STAGE, time.perf_counter() - start, started=started, device=device)
+        run.add_stage(STAGE, time.perf_counter() - start, started=started, device=device)
     return archive
-
-
-def _row(trial: Trial, evaluation: Evaluation) -> Mapping[str, Any]:
-    architecture = trial.architecture
-    return {
-        # With the architecture: after a crash, a candidate may get an id that another one had.
-        "sample_id": f"{trial.trial_id}/{architecture.arch_id}",
-        "arch_id": architecture.arch_id,
-        "architecture": architecture.to_json(),
-        "trial_id": trial.trial_id,
-        "stage": _STAGE,
-        **evaluation.to_json(),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,12 +24,12 @@ from nasray.tune.candidate_result import CANDIDATE_ID
 from nasray.tune.candidate_trial import CandidateTrial, EvaluatorFactory
 from nasray.tune.checkpoints import next_attempt
 from nasray.tune.newest_first import NewestTrialFirst
+from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
 from nasray.tune.session import DriverCallback, Workers
 from nasray.tune.strategy_searcher import StrategySearcher
 
 STATE = "search_state.json"
 
-_STAGE = "search"
 _SAVING_SHARE = 0.05
 
 
@@ -83,7 +83,7 @@ def run_search(
     saver = _StateSaver(searcher, run.path / STATE)
     saver.restore()
     for row in record.rows():
-        searcher.add_known(Architecture.from_json(row["architecture"]), _evaluation_of(row))
+        searcher.add_known(Architecture.from_json(row["architecture"]), recorded_evaluation(row))
     start, started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
         if not strategy.is_finished:
@@ -94,7 +94,7 @@ def run_search(
                 raise KeyboardInterrupt
     finally:
         saver.save()
-        run.add_stage(_STAGE, time.perf_counter() - start, started=started, device=workers.device)
+        run.add_stage(STAGE, time.perf_counter() - start, started=started, device=workers.device)
     return archive
 
 
@@ -125,7 +125,7 @@ def _tuner(
             trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
-            name=next_attempt(storage, _STAGE),
+            name=next_attempt(storage, STAGE),
             storage_path=str(storage),
             callbacks=[saver, logs],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -153,31 +153,16 @@ class _Record:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what an earlier run recorded, after adding it to the archive."""
-        rows = [row for row in self._run.evaluations() if row.get("stage") == _STAGE]
+        rows = [row for row in self._run.evaluations() if row.get("stage") == STAGE]
         for row in rows:
-            self._archive.add(row["trial_id"], Architecture.from_json(row["architecture"]), _evaluation_of(row))
+            self._archive.add(row["trial_id"], Architecture.from_json(row["architecture"]), recorded_evaluation(row))
         return rows
 
     def __call__(self, trial: Trial, evaluation: Evaluation) -> None:
-        architecture = trial.architecture
-        row = {
-            # With the architecture: after a crash, a candidate may get an id that another one had.
-            "sample_id": f"{trial.trial_id}/{architecture.arch_id}",
-            "arch_id": architecture.arch_id,
-            "architecture": architecture.to_json(),
-            "trial_id": trial.trial_id,
-            "stage": _STAGE,
-            **evaluation.to_json(),
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-        self._run.append_evaluations([row])
-        self._archive.add(trial.trial_id, architecture, evaluation)
+        self._run.append_evaluations([evaluation_row(trial, evaluation)])
+        self._archive.add(trial.trial_id, trial.architecture, evaluation)
         if self._on_evaluation is not None:
             self._on_evaluation(trial, evaluation)
-
-
-def _evaluation_of(row: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(**{key: row[key] for key in ("status", "metrics", "reason", "seconds")})
 
 
 class _StateSaver(DriverCallback):

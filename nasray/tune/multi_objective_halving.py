@@ -6,8 +6,8 @@ Array letters: N results, M objectives (minimised), F points on a front.
 from __future__ import annotations
 
 import bisect
+import json
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -103,12 +103,25 @@ class MultiObjectiveHalving(NewestTrialFirst):
         return f"Multi-objective halving: {self.num_stopped} stopped; results: {counts or 'none'}"
 
     def save(self, checkpoint_path: str) -> None:
-        """Write the state for `restore`."""
-        Path(checkpoint_path).write_bytes(pickle.dumps(self.__getstate__()))
+        """Write what was seen, as JSON, for `restore`."""
+        state = {"rungs": self._rungs, "reached": self._reached, "num_stopped": self.num_stopped}
+        Path(checkpoint_path).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Read what `save` wrote; it must come from a source that may run code here."""
-        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+        """Read what `save` wrote, in a scheduler that was made with the same arguments.
+
+        Raises:
+            ValueError: If the file is damaged or of a scheduler with other rungs.
+        """
+        try:
+            state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
+            rungs = [{key: tuple(values) for key, values in rung.items()} for rung in state["rungs"]]
+            reached, num_stopped = dict(state["reached"]), int(state["num_stopped"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{checkpoint_path} holds no state of this scheduler ({error}). Start anew.") from error
+        if len(rungs) != len(self.milestones):
+            raise ValueError(f"{checkpoint_path} has {len(rungs)} rungs, this scheduler {len(self.milestones)}.")
+        self._rungs, self._reached, self.num_stopped = rungs, reached, num_stopped
 
     def _goes_on(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         values_M = self._values(result)

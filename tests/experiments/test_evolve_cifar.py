@@ -68,6 +68,10 @@ def test_it_finds_a_front_and_an_interrupted_run_goes_on(tmp_path, capsys):
         (["--data", "/nowhere"], "must be a folder"),
         (["--json", "/nowhere/x.json"], "Make the folder first"),
         (["--population-size", "1"], "population-size"),
+        (["--quality-weight", "nan"], "`quality-weight` must be a finite number"),
+        (["--timeout", "0"], "`timeout` must be positive"),
+        (["--seed", "-1"], "--seed"),
+        (["--max-train", "0"], "--max-train"),
     ],
 )
 def test_wrong_input_ends_in_one_sentence_and_status_2(options, message, capsys):

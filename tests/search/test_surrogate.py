@@ -148,6 +148,14 @@ def test_known_constraints_veto_and_learned_ones_guide() -> None:
     assert sum(m["accuracy"] >= 0.5 for m in metrics[16:]) >= 10
 
 
+def test_a_search_ends_when_only_vetoed_candidates_are_left() -> None:
+    space = table()
+    search = search_of(space, Pareto([ACCURACY, COST], [Constraint.parse("cost<=4")]), "cost", evaluations=144)
+    asked = run(search)
+    assert {space.index(a) for a in asked} == set(np.flatnonzero(space.column("cost") <= 4).tolist())
+    assert search.is_finished
+
+
 def test_one_objective_under_a_constraint_is_found() -> None:
     space = table()
     search = search_of(space, Pareto([ACCURACY], [Constraint.parse("cost<=6")]), "cost", evaluations=35)

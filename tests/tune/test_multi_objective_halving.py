@@ -149,14 +149,23 @@ def test_pickled_and_restored_schedulers_decide_alike(tmp_path):
     chance, scheduler = np.random.default_rng(1), halving(order="crowding", max_t=50)
     for trial in range(20):
         report(scheduler, str(trial), 1 + trial % 5, accuracy=chance.random(), latency_ms=chance.random())
-    scheduler.save(str(tmp_path / "scheduler.pkl"))
-    restored = halving()
-    restored.restore(str(tmp_path / "scheduler.pkl"))
+    file = tmp_path / "scheduler.json"
+    scheduler.save(str(file))
+    restored = halving(order="crowding", max_t=50)
+    restored.restore(str(file))
     copies = [pickle.loads(pickle.dumps(scheduler)), restored]
     for trial in range(10, 40):
         metrics = {"accuracy": chance.random(), "latency_ms": chance.random()}
         expected = report(scheduler, str(trial), 6, **metrics)
         assert [report(copy, str(trial), 6, **metrics) for copy in copies] == [expected] * 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"rungs": 3}', '{"rungs": [], "reached": {}, "num_stopped": 0}'])
+def test_a_damaged_or_foreign_state_is_refused(tmp_path, text):
+    file = tmp_path / "scheduler.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"scheduler\.json h(olds no state|as 0 rungs)"):
+        halving().restore(str(file))
 
 
 @pytest.mark.parametrize(
