@@ -16,18 +16,20 @@ MAY_IMPORT = {
     "pareto": set(),
     "objectives": set(),
     "formulations": {"objectives", "pareto"},
+    "regularised": {"objectives", "formulations"},
     "archive": {"architecture", "evaluation", "objectives", "formulations", "pareto"},
     "spaces": {"architecture"},
     "models": {"architecture", "spaces"},
-    "hardware": {"architecture", "spaces", "models"},
+    "hardware": {"architecture", "spaces", "models", "carbon"},
     "data": set(),
     "search": {"architecture", "evaluation", "spaces", "pareto", "objectives", "formulations"},
     "optuna_study": {"architecture", "evaluation", "spaces", "objectives", "formulations", "search"},
     "training": {"architecture", "evaluation", "spaces", "models", "data"},
     "records": {"pareto", "__version__"},
-    "report": {"records", "pareto", "archive"},
+    "carbon": {"objectives", "records"},
+    "report": {"records", "pareto", "archive", "carbon"},
 }
-LAST = {"tune", "__init__"}
+LAST = {"tune", "cli", "__init__"}
 HEAVY = {"ray": {"tune"}, "torch": {"models", "hardware", "data", "training", "tune"}, "optuna": {"optuna_study"}}
 
 
