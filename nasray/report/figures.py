@@ -55,7 +55,7 @@ def accuracy_figure(frame: pd.DataFrame, results: Sequence[Mapping[str, Any]]) -
     traces += [_path_trace(rows, costs, trial, series) for series, trial, rows in groups if rows["selected"].any()]
     traces += _result_traces(results, costs, trials)
     axes = {name: {"title": quantity(name).title, "tickformat": quantity(name).tick_format} for name in costs}
-    return _figure(
+    return styled_figure(
         traces,
         height=560,
         meta={"costs": axes, "trials": trials},
@@ -85,7 +85,7 @@ def trajectory_figure(frame: pd.DataFrame, cost_name: str) -> go.Figure | None:
         if not rows.empty:
             traces += _iteration_traces(rows, trial, series)
     shown = quantity(cost_name)
-    return _figure(
+    return styled_figure(
         traces,
         height=560,
         meta={"trials": trial_names(path)},
@@ -226,7 +226,7 @@ def _text(value: object) -> str:
     return html.escape(str(value), quote=False)
 
 
-def _figure(traces: Sequence[Trace], *, height: int, **layout: Any) -> go.Figure:
+def styled_figure(traces: Sequence[Trace], *, height: int, **layout: Any) -> go.Figure:
     """Assemble a figure without plotly's own template, whose colours would stand against the page's."""
     import plotly.graph_objects as go
 

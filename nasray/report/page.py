@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nasray.records import RunDirectory
 from nasray.records.files import write_whole
-from nasray.report import sections
+from nasray.report import cost_check, sections
 from nasray.report.frames import evaluations_frame
 from nasray.report.markup import Html, element, join, json_block
 
@@ -46,15 +46,16 @@ def render(run: RunDirectory) -> str:
                 if run.run.get("trade_offs")
                 else [sections.trajectory(frame, figures), sections.architectures(run.run)]
             ),
+            cost_check.cost_check(run.read_json(cost_check.FILE), figures),
             sections.time(run.run),
             sections.repeat(run.run),
             id="content",
         ),
     )
-    return _page(title=sections.title(run.run), body=body, figures=figures)
+    return html_page(title=sections.title(run.run), body=body, figures=figures)
 
 
-def _page(*, title: str, body: Html, figures: sections.Figures) -> str:
+def html_page(*, title: str, body: Html, figures: sections.Figures) -> str:
     """Wrap the body; the scripts, whose digests the policy names, are the only ones that a browser will run."""
     scripts = [_plotly(), _asset("page.js")] if figures.drawn else []
     head = element(

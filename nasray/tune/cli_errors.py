@@ -8,7 +8,9 @@ from typing import Any
 
 import typer
 
-from nasray.tune.session import TrialError
+
+class TrialError(RuntimeError):
+    """A trial ended without a result; the message is the trial's own last word."""
 
 
 def exit_status(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:

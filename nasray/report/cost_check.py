@@ -1,0 +1,123 @@
+"""The report's section on costs that were measured again: predicted against measured, with the line of equality."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nasray.report.figures import styled_figure
+from nasray.report.markup import Html, element
+from nasray.report.quantities import MISSING, format_metric, quantity
+from nasray.report.sections import Figures
+from nasray.report.tables import table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+FILE = "cost_check.json"
+"""Name of the file in a run's directory."""
+
+
+def cost_check(check: Mapping[str, Any] | None, figures: Figures) -> Html | None:
+    """Show what the found networks cost when they were measured again; `None` if they were not.
+
+    Args:
+        check: Content of the run's `cost_check.json`.
+        figures: Takes the plot.
+    """
+    if not check or not check.get("networks"):
+        return None
+    label = quantity(check["metric"]).label.lower()
+    place = figures.place(
+        cost_check_figure(check), f"Predicted against measured {label} of every found network; tabulated below."
+    )
+    return element(
+        "section",
+        element("h2", "Predicted and measured again"),
+        element("p", _sentence(check), class_="note"),
+        place,
+        element("details", element("summary", "Every network"), cost_check_table(check)),
+    )
+
+
+def cost_check_figure(check: Mapping[str, Any]) -> go.Figure:
+    """Draw predicted over measured cost of each network, with the line on which both are equal."""
+    networks, unit = check["networks"], check["unit"]
+    measured, predicted = ([row[name] for row in networks] for name in ("measured", "predicted"))
+    ends = [min(*measured, *predicted), max(*measured, *predicted)]
+    spreads = [row["spread"] or 0.0 for row in networks]
+    points = {
+        "x": measured,
+        "y": predicted,
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [spread / 2 for spread in spreads],
+            "arrayminus": [min(spread / 2, value) for spread, value in zip(spreads, measured, strict=True)],
+            "thickness": 1,
+            "width": 0,
+        },
+        "mode": "markers",
+        "name": "networks",
+        "marker": {"size": 9, "line": {"width": 1}},
+        "hovertext": [_hover(row, check["metric"], unit) for row in networks],
+        "hoverinfo": "text",
+        "meta": {"role": "samples", "trial": "", "series": 0},
+    }
+    line = {
+        "x": ends,
+        "y": ends,
+        "mode": "lines",
+        "name": "predicted = measured",
+        "line": {"dash": "dash", "width": 2},
+        "hoverinfo": "skip",
+        "meta": {"role": "front", "trial": ""},
+    }
+    name = quantity(check["metric"]).label
+    return styled_figure(
+        [line, points],
+        height=460,
+        meta={"trials": []},
+        xaxis={"title": {"text": f"{name} measured ({html.escape(unit, quote=False)})"}},
+        yaxis={"title": {"text": f"{name} predicted ({html.escape(unit, quote=False)})"}},
+    )
+
+
+def cost_check_table(check: Mapping[str, Any]) -> Html:
+    """Tabulate the networks, the cheapest first."""
+    unit = check["unit"]
+    rows = [
+        [
+            row["label"],
+            element("code", row["arch_id"]),
+            _with_unit(row["predicted"], unit),
+            _with_unit(row["measured"], unit),
+            MISSING if row["spread"] is None else _with_unit(row["spread"], unit),
+            f"{100 * (row['predicted'] / row['measured'] - 1):+.1f} %",
+        ]
+        for row in sorted(check["networks"], key=lambda row: row["measured"])
+    ]
+    heads = ["Network", "Architecture", "Predicted", "Measured", "Spread of the rounds", "Prediction error"]
+    return table(heads, rows, caption=f"Predicted and measured on {check['device']}", num_text=2)
+
+
+def _sentence(check: Mapping[str, Any]) -> str:
+    orders = [("Kendall's tau", check["kendall_tau"]), ("Spearman's rho", check["spearman_rho"])]
+    ranks = " and ".join(f"{name} of {value:.2f}" for name, value in orders if value is not None)
+    error = check["mean_absolute_percentage_error"]
+    return (
+        f"{len(check['networks'])} networks were measured again on {check['device']}. Predictions are "
+        f"{error:.1f} % off on average, with a median of predicted over measured of {check['median_ratio']:.2f}"
+        + (f", and order the networks with {ranks}." if ranks else ".")
+    )
+
+
+def _hover(row: Mapping[str, Any], metric: str, unit: str) -> str:
+    lines = [str(row["label"]), str(row["arch_id"])]
+    lines += [f"{name}: {_with_unit(row[name], unit)}" for name in ("predicted", "measured")]
+    return "<br>".join(html.escape(line, quote=False) for line in lines)
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{format_metric('', value)} {unit}"
