@@ -22,7 +22,8 @@ class CostValue:
         source: How it was found: the counter, the device, the table.
         quality: `exact` follows from the architecture alone, `measured` was timed on the device, `predicted` was
             estimated.
-        spread: Uncertainty in `unit` (interquartile range of repeats); `None` where there is none to tell.
+        spread: Uncertainty in `unit`: the interquartile range of repeats, or half the interval of a prediction; `None`
+            where there is none to tell.
 
     Raises:
         ValueError: If the value is negative, infinite or not a number.

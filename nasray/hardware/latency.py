@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from nasray.architecture import Architecture
 from nasray.hardware.cost import Cost, CostValue
 from nasray.hardware.device import DeviceFingerprint, check_device
 from nasray.hardware.timing import Timing, time_runs, torch_threads
+from nasray.models.build import NetworkSpace, build_network
 from nasray.models.plain import PlainNetwork
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_plan import NetworkPlan
@@ -75,6 +76,34 @@ def network_module(plan: NetworkPlan) -> PlainNetwork:
     """Return a network with random weights, for timing. The global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         return PlainNetwork(plan)
+
+
+def input_shape(space: NetworkSpace, batch_size: int = 1) -> tuple[int, int, int, int]:
+    """Return the shape of the input of a space's networks, (B, C, H, W)."""
+    spec = space.spec if isinstance(space, MobileSpace) else space
+    return batch_size, spec.in_channels, spec.resolution, spec.resolution
+
+
+def latency_measure(
+    space: NetworkSpace,
+    *,
+    device: str = "cpu",
+    batch_size: int = 1,
+    budget_s: float = 0.05,
+    threads: int = 1,
+) -> Callable[[Architecture], float]:
+    """Return a function that builds the network of an architecture and times it once: its median latency in ms.
+
+    For samples and checks that time many networks in turns; see `measure_latency`.
+    """
+
+    def measure(architecture: Architecture) -> float:
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(space, architecture)
+        shape = input_shape(space, batch_size)
+        return measure_latency(network, shape, device=device, budget_s=budget_s, threads=threads).median_ms
+
+    return measure
 
 
 class MeasuredLatency(Cost):

@@ -12,9 +12,9 @@ from pathlib import Path
 from nasray.architecture import Architecture
 from nasray.hardware.cost import Cost, CostValue
 from nasray.hardware.device import DeviceFingerprint
-from nasray.hardware.layer_key import LayerKey, network_keys, required_keys
+from nasray.hardware.operations import Plan
 from nasray.hardware.table_file import read_rows
-from nasray.spaces.mobile import MobileSpace
+from nasray.hardware.table_keys import PlannedSpace, TableKey, has_finite_keys, plan_keys, read_key, space_keys
 from nasray.spaces.network_plan import NetworkPlan
 
 
@@ -47,7 +47,7 @@ class TableCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyTable:
-    """Latencies of layers and residual additions on one device; a network's latency is their sum.
+    """Latencies of layers and other pieces of networks on one device; a network's latency is their sum.
 
     Blind to what layers do to each other (caches, overlapping): see `checks`. Built by `build_latency_table`.
 
@@ -63,7 +63,7 @@ class LatencyTable:
 
     device: DeviceFingerprint
     batch_size: int
-    entries: Mapping[LayerKey, float]
+    entries: Mapping[TableKey, float]
     checks: Mapping[str, TableCheck] = field(default_factory=dict)
 
     @classmethod
@@ -81,10 +81,10 @@ class LatencyTable:
         device = DeviceFingerprint.from_json(header["device"])
         if not any_device:
             check_same_device(device, path)
-        latencies_ms: defaultdict[LayerKey, list[float]] = defaultdict(list)
+        latencies_ms: defaultdict[TableKey, list[float]] = defaultdict(list)
         for row in rows:
             if "layer" in row:
-                latencies_ms[LayerKey(**row["layer"])].append(row["latency_ms"])
+                latencies_ms[read_key(row["layer"])].append(row["latency_ms"])
         checks = [TableCheck(**row["check"]) for row in rows if "check" in row]
         return cls(
             device=device,
@@ -93,24 +93,26 @@ class LatencyTable:
             checks={check.space: check for check in checks},
         )
 
-    def predict(self, plan: NetworkPlan) -> float:
+    def predict(self, plan: Plan) -> float:
         """Return the latency of a network in ms.
 
         Raises:
             ValueError: If the table lacks one of its layers.
         """
         try:
-            return sum(self.entries[key] for key in network_keys(plan))
+            return sum(self.entries[key] for key in plan_keys(plan))
         except KeyError as error:
-            raise ValueError(_lacks(error.args[0], plan.spec.name)) from error
+            name = plan.spec.name if isinstance(plan, NetworkPlan) else "this space"
+            raise ValueError(_lacks(error.args[0], name)) from error
 
-    def check_covers(self, space: MobileSpace) -> None:
-        """Make sure that every network of a space can be predicted.
+    def check_covers(self, space: PlannedSpace) -> None:
+        """Make sure that every network of a space can be predicted. Of chains no table holds all layers.
 
         Raises:
             ValueError: If the table lacks a layer.
         """
-        missing = next((key for key in required_keys(space) if key not in self.entries), None)
+        keys = space_keys(space) if has_finite_keys(space) else []
+        missing = next((key for key in keys if key not in self.entries), None)
         if missing is not None:
             raise ValueError(_lacks(missing, space.name))
 
@@ -130,7 +132,7 @@ class LookupLatency(Cost):
 
     Args:
         space: The search space.
-        table: A table that covers it.
+        table: A table that covers it; of chains, a network with a layer that the table lacks has no latency.
 
     Raises:
         ValueError: If the table lacks a layer of the space.
@@ -139,7 +141,7 @@ class LookupLatency(Cost):
     name = "latency"
     unit = "ms"
 
-    def __init__(self, space: MobileSpace, table: LatencyTable) -> None:
+    def __init__(self, space: PlannedSpace, table: LatencyTable) -> None:
         table.check_covers(space)
         self.space = space
         self.table = table
@@ -171,7 +173,7 @@ def _full(device: DeviceFingerprint) -> str:
     return f"{device.describe()}, {device.dtype}, {device.system}"
 
 
-def _lacks(key: LayerKey, space: str) -> str:
+def _lacks(key: TableKey, space: str) -> str:
     wanted = ", ".join(f"{name} {value}" for name, value in key._asdict().items())
     return (
         f"`table` must hold every layer of {space!r}, got none for {wanted}. "

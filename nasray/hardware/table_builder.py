@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from nasray.architecture import Architecture
 from nasray.hardware.device import DeviceFingerprint, check_device
-from nasray.hardware.layer_key import LayerKey, required_keys
 from nasray.hardware.lookup_table import LatencyTable, check_same_device
+from nasray.hardware.piece_key import PieceKey
+from nasray.hardware.piece_modules import build_piece
 from nasray.hardware.table_file import SCHEMA_VERSION, append_row, mend, read_rows
+from nasray.hardware.table_keys import PlannedSpace, TableKey, read_key, space_keys
 from nasray.hardware.timing import Run, Timing, time_runs, torch_threads
 from nasray.models.functions import add_padded
 from nasray.models.plain import build_layer
-from nasray.spaces.mobile import MobileSpace
 
 Progress = Callable[[int, int], None]
 """Called with the measurements done and those needed in all."""
@@ -24,8 +26,9 @@ Progress = Callable[[int, int], None]
 
 def build_latency_table(
     path: Path,
-    space: MobileSpace,
+    space: PlannedSpace,
     *,
+    architectures: Sequence[Architecture] | None = None,
     device: str = "cpu",
     batch_size: int = 1,
     threads: int = 1,
@@ -42,6 +45,8 @@ def build_latency_table(
     Args:
         path: File of the table. If it exists, it is continued and nothing is timed again.
         space: The search space.
+        architectures: Networks whose layers are timed; `None` is all of the space. Chains, whose layers are too many,
+            need them.
         device: "cpu", "cuda" or "cuda:<index>".
         batch_size: Images at a time.
         threads: Threads of torch while timing on a CPU. One is the steadiest.
@@ -51,11 +56,12 @@ def build_latency_table(
         progress: Called after each measurement.
 
     Raises:
-        ValueError: If the file holds a table of another device, number of threads or batch size.
+        ValueError: If the file holds a table of another device, number of threads or batch size, or all chains are
+            asked for.
     """
     fingerprint, place = DeviceFingerprint.of(device, threads=threads), check_device(device)
     done = _open(path, fingerprint, batch_size)
-    keys, order = required_keys(space), np.random.default_rng(seed)
+    keys, order = space_keys(space, architectures), np.random.default_rng(seed)
     total = rounds * len(keys)
     finished = sum(min(rounds, done[key]) for key in keys)
     for turn in range(rounds):
@@ -70,14 +76,16 @@ def build_latency_table(
     return LatencyTable.load(path)
 
 
-def time_layer(key: LayerKey, *, device: torch.device, batch_size: int, budget_s: float) -> Timing:
-    """Time one layer, or one residual addition, with random weights and input."""
+def time_layer(key: TableKey, *, device: torch.device, batch_size: int, budget_s: float) -> Timing:
+    """Time one layer, residual addition or other piece, with random weights and input."""
     with torch.inference_mode():
         return time_runs(_run(key, device, batch_size), device=device, budget_s=budget_s, warmup_s=budget_s / 4)
 
 
-def _run(key: LayerKey, device: torch.device, batch_size: int) -> Run:
+def _run(key: TableKey, device: torch.device, batch_size: int) -> Run:
     generator = torch.Generator().manual_seed(0)
+    if isinstance(key, PieceKey):
+        return _piece_run(key, device, batch_size, generator)
 
     def image(channels: int) -> torch.Tensor:
         return torch.randn(batch_size, channels, key.in_size, key.in_size, generator=generator).to(device)
@@ -91,7 +99,14 @@ def _run(key: LayerKey, device: torch.device, batch_size: int) -> Run:
     return lambda: layer(x_BCHW)
 
 
-def _open(path: Path, device: DeviceFingerprint, batch_size: int) -> Counter[LayerKey]:
+def _piece_run(key: PieceKey, device: torch.device, batch_size: int, generator: torch.Generator) -> Run:
+    x = torch.randn(batch_size, *key.in_shape, generator=generator).to(device)
+    with torch.random.fork_rng(devices=[]):
+        piece = build_piece(key).to(device).eval()
+    return lambda: piece(x)
+
+
+def _open(path: Path, device: DeviceFingerprint, batch_size: int) -> Counter[TableKey]:
     """Start the file or continue it; return how often each layer was timed."""
     mend(path)
     if not path.exists():
@@ -106,10 +121,10 @@ def _open(path: Path, device: DeviceFingerprint, batch_size: int) -> Counter[Lay
             f"`batch_size` and `threads` must be {header['batch_size']} and {written.threads} to continue {path}, got "
             f"{batch_size} and {device.threads}. Choose another path."
         )
-    return Counter(LayerKey(**row["layer"]) for row in rows if "layer" in row)
+    return Counter(read_key(row["layer"]) for row in rows if "layer" in row)
 
 
-def _row(key: LayerKey, timing: Timing) -> dict[str, object]:
+def _row(key: TableKey, timing: Timing) -> dict[str, object]:
     return {
         "layer": key._asdict(),
         "latency_ms": timing.median_ms,

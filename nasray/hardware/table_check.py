@@ -10,21 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from nasray.hardware.latency import measure_latency, network_module
+from nasray.architecture import Architecture
+from nasray.hardware.latency import latency_measure
 from nasray.hardware.lookup_table import LatencyTable, TableCheck
 from nasray.hardware.table_file import append_row, mend
-from nasray.spaces.mobile import MobileSpace
-from nasray.spaces.network_plan import NetworkPlan
+from nasray.hardware.table_keys import PlannedSpace
 
 
 def check_latency_table(
     path: Path,
-    space: MobileSpace,
+    space: PlannedSpace,
     *,
     generator: np.random.Generator,
     count: int = 10,
     rounds: int = 3,
     budget_s: float = 0.05,
+    architectures: Sequence[Architecture] | None = None,
 ) -> LatencyTable:
     """Compare a table with random networks timed on this machine, and store the comparison in the table.
 
@@ -35,6 +36,7 @@ def check_latency_table(
         count: How many of them, at least 2.
         rounds: How often each network is timed; the median counts.
         budget_s: Seconds of samples for a network in a round.
+        architectures: The networks, instead of random ones: of chains, whose random layers no table covers.
 
     Returns:
         The table, with `checks[space.name]`.
@@ -46,9 +48,18 @@ def check_latency_table(
         raise ValueError(f"`count` must be at least 2 to compare ranks, got {count}. Use 10.")
     mend(path)
     table = LatencyTable.load(path)
-    plans = [space.plan(space.random(generator)) for _ in range(count)]
-    predicted_ms = [table.predict(plan) for plan in plans]
-    turns = [[_measure_ms(plan, table, budget_s) for plan in plans] for _ in range(rounds)]
+    drawn = [space.random(generator) for _ in range(count)] if architectures is None else list(architectures)
+    if len(drawn) < 2:
+        raise ValueError(f"`architectures` must be at least 2 to compare ranks, got {len(drawn)}.")
+    predicted_ms = [table.predict(space.plan(each)) for each in drawn]
+    measure = latency_measure(
+        space,
+        device=table.device.kind,
+        batch_size=table.batch_size,
+        budget_s=budget_s,
+        threads=table.device.threads or 1,
+    )
+    turns = [[measure(each) for each in drawn] for _ in range(rounds)]
     measured_ms = [statistics.median(values) for values in zip(*turns, strict=True)]
     append_row(path, {"check": asdict(compare(space.name, predicted_ms, measured_ms))})
     return LatencyTable.load(path)
@@ -64,14 +75,6 @@ def compare(space: str, predicted_ms: Sequence[float], measured_ms: Sequence[flo
         mean_absolute_percentage_error=100 * statistics.fmean(abs(ratio - 1) for ratio in ratios),
         kendall_tau=_kendall_tau(predicted_ms, measured_ms),
     )
-
-
-def _measure_ms(plan: NetworkPlan, table: LatencyTable, budget_s: float) -> float:
-    threads = table.device.threads or 1
-    shape = (table.batch_size, plan.spec.in_channels, plan.spec.resolution, plan.spec.resolution)
-    return measure_latency(
-        network_module(plan), shape, device=table.device.kind, budget_s=budget_s, threads=threads
-    ).median_ms
 
 
 def _kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:

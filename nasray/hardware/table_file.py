@@ -16,24 +16,29 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
         file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path, what: str = "latency table") -> list[dict[str, Any]]:
     """Read all lines, the header first; a last line that was torn by a crash is dropped.
+
+    Args:
+        path: The file.
+        what: What it holds, for messages.
 
     Raises:
         ValueError: If the file is missing, damaged, or of another schema version.
     """
     if not path.exists():
-        raise ValueError(f"`path` must be a latency table, got {path}, which does not exist. Build the table first.")
+        name = what.rsplit(maxsplit=1)[-1]
+        raise ValueError(f"`path` must be a {what}, got {path}, which does not exist. Build the {name} first.")
     lines = path.read_bytes().splitlines(keepends=True)
     rows = [_parse(line) for line in lines]
     if rows and rows[-1] is None:
         rows.pop()
     if not rows or None in rows or "schema_version" not in rows[0]:  # type: ignore[operator]
-        raise ValueError(f"`path` must be a latency table, got {path}, which is damaged. Delete it and build it again.")
+        raise ValueError(f"`path` must be a {what}, got {path}, which is damaged. Delete it and build it again.")
     whole = [row for row in rows if row is not None]
     if whole[0]["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
-            f"`path` must be a latency table of schema version {SCHEMA_VERSION}, got version "
+            f"`path` must be a {what} of schema version {SCHEMA_VERSION}, got version "
             f"{whole[0]['schema_version']} in {path}. Delete it and build it again."
         )
     return whole
