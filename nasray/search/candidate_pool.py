@@ -1,6 +1,6 @@
 """The candidates that a model may choose from, with what is known of them before training.
 
-Array letters: N candidates, K known metrics.
+Array letters: N candidates, P choices, K known metrics, D features.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import numpy as np
 
 from nasray.architecture import Architecture
 from nasray.search.candidate_search import ENUMERATED
-from nasray.search.encoding import Array, ChoiceEncoder, Codes, KnownScale
+from nasray.search.encoding import Array, ChoiceEncoder, Codes, CountScale, KnownScale
 from nasray.search.variation import crossover, mutate
 from nasray.spaces.space import SearchSpace
 
 KnownMetrics = Callable[[Architecture], Mapping[str, float] | None]
 """Gives the metrics of an architecture that need no training; None if it cannot be built."""
 
-_NUM_RANDOM, _NUM_VARIED = 600, 1_000
+_RANDOM_SHARE = 8
+_Row = tuple[Codes, Array]
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,35 @@ class Pool:
         architectures: N of them.
         codes_NP: Numbers of their options.
         known_NK: Known metrics as they are.
-        features_NK: The same on a common scale.
+        features_ND: The known metrics on a common scale, then counts of options.
     """
 
     architectures: Sequence[Architecture]
     codes_NP: Codes
     known_NK: Array
-    features_NK: Array
+    features_ND: Array
 
     def take(self, rows: Sequence[int]) -> Pool:
         """Return some of the candidates."""
         chosen = np.asarray(rows, dtype=np.intp)
         architectures = [self.architectures[row] for row in rows]
-        return Pool(architectures, self.codes_NP[chosen], self.known_NK[chosen], self.features_NK[chosen])
+        return Pool(architectures, self.codes_NP[chosen], self.known_NK[chosen], self.features_ND[chosen])
+
+    def joined(self, other: Pool) -> Pool:
+        """Return these candidates and then others."""
+        return Pool(
+            [*self.architectures, *other.architectures],
+            np.vstack([self.codes_NP, other.codes_NP]),
+            np.vstack([self.known_NK, other.known_NK]),
+            np.vstack([self.features_ND, other.features_ND]),
+        )
 
 
 class CandidatePool:
     """Makes pools: the whole space where it is small, else random candidates and variations of good ones.
+
+    Known metrics are asked for once for each architecture that one of the last two samples held or that was asked for
+    since.
 
     Args:
         space: What to search.
@@ -62,29 +75,73 @@ class CandidatePool:
         if not rows:
             raise ValueError(f"`known` must give metrics for some architecture of {space.name}, got none.")
         self.names = tuple(rows[0][1])
-        self._scale = KnownScale(np.array([list(metrics.values()) for _, metrics in rows], dtype=float))
-        self.whole = self._pool(rows) if every is not None else None
+        architectures = [architecture for architecture, _ in rows]
+        codes_NP, known_NK = self.encoder.codes(architectures), self._values([metrics for _, metrics in rows])
+        self._scale, self._count_scale = KnownScale(known_NK), CountScale(self.encoder.counts(codes_NP))
+        self.whole = self._pool(architectures, codes_NP, known_NK) if every is not None else None
+        self._row_of = {architecture: row for row, architecture in enumerate(architectures)} if self.whole else {}
+        self._recent: dict[Architecture, _Row | None] = {}
+        self._older: dict[Architecture, _Row | None] = {}
+
+    @property
+    def num_features(self) -> int:
+        """Features of an architecture: its known metrics, and counts of options."""
+        return self._features(np.zeros((1, len(self.encoder.slots)), dtype=np.intp), np.ones((1, len(self.names)))).size
 
     def of(self, architectures: Iterable[Architecture]) -> Pool:
         """Return given architectures as a pool; those that cannot be built are left out."""
-        rows = [(a, metrics) for a in architectures if (metrics := self._known(a)) is not None]
-        return self._pool(rows)
+        if self.whole is not None:
+            return self.whole.take([self._row_of[a] for a in architectures if a in self._row_of])
+        wanted = list(architectures)
+        self._look_up([a for a in wanted if not self._is_recent(a)])
+        rows = [(a, row) for a in wanted if (row := self._recent[a]) is not None]
+        num_choices, num_known = len(self.encoder.slots), len(self.names)
+        codes_NP = np.array([codes for _, (codes, _) in rows], dtype=np.intp).reshape(len(rows), num_choices)
+        known_NK = np.array([known for _, (_, known) in rows]).reshape(len(rows), num_known)
+        return self._pool([a for a, _ in rows], codes_NP, known_NK)
 
-    def sample(self, parents: Sequence[Architecture], generator: np.random.Generator) -> Pool:
-        """Return random candidates, and mutants and children of the parents."""
-        drawn = [self._space.random(generator) for _ in range(_NUM_RANDOM)]
-        for _ in range(_NUM_VARIED if parents else 0):
-            child = parents[int(generator.integers(len(parents)))]
-            if generator.random() < 0.5:
-                child = crossover(self._space, child, parents[int(generator.integers(len(parents)))], generator)
-            drawn.append(mutate(self._space, child, generator, changes=1.5))
+    def sample(self, count: int, parents: Sequence[Architecture], seed: int) -> Pool:
+        """Return at most so many candidates: mutants or children of the parents, and random ones, an eighth at least.
+
+        Those that cannot be built are left out. The same arguments give the same candidates.
+        """
+        self._recent, self._older = {}, self._recent
+        generator = np.random.default_rng(seed)
+        num_random = count // _RANDOM_SHARE if parents else count
+        drawn = [self._space.random(generator) for _ in range(num_random)]
+        for _ in range(count - num_random):
+            first, second = (parents[int(number)] for number in generator.integers(len(parents), size=2))
+            is_child = generator.random() < 0.5
+            drawn.append(
+                crossover(self._space, first, second, generator)
+                if is_child
+                else mutate(self._space, first, generator, changes=1.5)
+            )
         return self.of(dict.fromkeys(drawn))
 
-    def _pool(self, rows: Sequence[tuple[Architecture, Mapping[str, float]]]) -> Pool:
-        architectures = [architecture for architecture, _ in rows]
-        values = [[metrics[name] for name in self.names] for _, metrics in rows]
-        known_NK = np.array(values, dtype=float).reshape(len(rows), len(self.names))
-        return Pool(architectures, self.encoder.codes(architectures), known_NK, self._scale(known_NK))
+    def _is_recent(self, architecture: Architecture) -> bool:
+        if architecture in self._recent:
+            return True
+        if architecture not in self._older:
+            return False
+        self._recent[architecture] = self._older[architecture]
+        return True
+
+    def _look_up(self, architectures: Sequence[Architecture]) -> None:
+        """Ask for the known metrics of architectures."""
+        for architecture, codes_P in zip(architectures, self.encoder.codes(architectures), strict=True):
+            metrics = self._known(architecture)
+            self._recent[architecture] = None if metrics is None else (codes_P, self._values([metrics])[0])
+
+    def _values(self, metrics: Sequence[Mapping[str, float]]) -> Array:
+        rows = [[row[name] for name in self.names] for row in metrics]
+        return np.array(rows, dtype=float).reshape(len(rows), len(self.names))
+
+    def _pool(self, architectures: Sequence[Architecture], codes_NP: Codes, known_NK: Array) -> Pool:
+        return Pool(architectures, codes_NP, known_NK, self._features(codes_NP, known_NK))
+
+    def _features(self, codes_NP: Codes, known_NK: Array) -> Array:
+        return np.hstack([self._scale(known_NK), self._count_scale(self.encoder.counts(codes_NP))])
 
 
 def spread_out(pool: Pool, count: int, generator: np.random.Generator) -> list[Architecture]:
@@ -98,7 +155,8 @@ def spread_out(pool: Pool, count: int, generator: np.random.Generator) -> list[A
     order = [int(pool.known_NK[:, k].argmin()) for k in range(pool.known_NK.shape[1])]
     chosen = list(dict.fromkeys(order or [int(generator.integers(len(pool.architectures)))]))
     sample = generator.permutation(len(pool.architectures))[:500]
-    codes, features = pool.codes_NP[sample], pool.features_NK[sample]
+    num_known = pool.known_NK.shape[1]
+    codes, features = pool.codes_NP[sample], pool.features_ND[sample, :num_known]
     nearest = np.full(len(sample), np.inf)
     for number in range(count):
         if number < len(chosen):
@@ -107,7 +165,7 @@ def spread_out(pool: Pool, count: int, generator: np.random.Generator) -> list[A
             row = int(sample[nearest.argmax()])
             chosen.append(row)
         apart = np.zeros(len(sample))
-        if features.shape[1]:
-            apart = 0.15 * np.abs(features - pool.features_NK[row]).mean(axis=1)
+        if num_known:
+            apart = 0.15 * np.abs(features - pool.features_ND[row, :num_known]).mean(axis=1)
         nearest = np.minimum(nearest, (codes != pool.codes_NP[row]).mean(axis=1) + apart)
     return [pool.architectures[row] for row in chosen[:count]]

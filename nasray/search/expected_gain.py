@@ -1,8 +1,9 @@
 """Expected gain in hypervolume of candidates whose costs are known and whose other metrics are predicted.
 
-As the known metrics of a candidate are certain, only the predicted ones have to be integrated over.
+What a candidate gains is the volume of boxes between its own values and the front. As the metrics are predicted
+independently of each other, the mean volume of a box is the product of mean lengths, and costs are certain lengths.
 
-Array letters: N candidates, F points of the front, M objectives, C points (cells) of objective space.
+Array letters: N candidates, F points of the front, M objectives, C sampled points of objective space.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy.stats import qmc
 from nasray.search.encoding import Array
 from nasray.search.metric_scale import Prediction
 
-_BLOCK = 256
+_BLOCK, _MOST_EXACT = 256, 3
 
 
 @dataclass(frozen=True)
@@ -34,64 +35,76 @@ class Scene:
 
 
 def expected_gain(
-    predictions: list[Prediction], known_NK: Array, scene: Scene, generator: np.random.Generator, *, num_cells: int
+    predictions: list[Prediction], known_NK: Array, scene: Scene, generator: np.random.Generator, *, num_points: int
 ) -> Array:
     """Return (N,) expected gains in hypervolume.
 
-    With one predicted and one known objective this is exact; with more, the known (or all) dimensions are sampled.
+    With up to three objectives this is exact; with more, the share of points sampled between the limits of the scene.
 
     Args:
         predictions: Of the first objectives, at least one.
         known_NK: Values of the known objectives, to be minimised.
         scene: The front and the limits.
         generator: Shifts the sampled points.
-        num_cells: Points to sample.
+        num_points: Points to sample.
+
+    Source: Emmerich et al. 2006 (expected hypervolume improvement as a sum over boxes). Deviation: known objectives
+    are not integrated over.
     """
-    if len(predictions) > 1 or known_NK.shape[1] == 0:
-        return _by_all_dimensions(predictions, known_NK, scene, generator, num_cells)
-    if known_NK.shape[1] == 1:
-        levels_C, width_NC = _slices(known_NK, scene)
-    else:
-        levels_C, width_NC = _columns(known_NK, scene, generator, num_cells)
-    gain_N: Array = (width_NC * predictions[0].mean_below(levels_C)).sum(axis=1)
-    return gain_N
+    if len(predictions) + known_NK.shape[1] > _MOST_EXACT:
+        return _sampled(predictions, known_NK, scene, generator, num_points)
+    front_FM = np.minimum(scene.front_FM, scene.reference_M)
+    levels_FM = np.vstack([front_FM, scene.reference_M])
+    lengths = [whole.mean_below(levels_FM[:, m]) for m, whole in enumerate(predictions)]
+    for k in range(known_NK.shape[1]):
+        lengths.append(np.maximum(levels_FM[None, :, len(predictions) + k] - known_NK[:, k, None], 0.0))
+    return _volume(lengths, front_FM)
 
 
-def _slices(known_NK: Array, scene: Scene) -> tuple[Array, Array]:
-    """Cut the axis of the one known objective where the front has its steps."""
-    front_FM = scene.front_FM[np.argsort(scene.front_FM[:, 1], kind="stable")]
-    edges = np.concatenate([[-np.inf], front_FM[:, 1], scene.reference_M[1:]])
-    levels_C = np.minimum(np.append(np.inf, np.minimum.accumulate(front_FM[:, 0])), scene.reference_M[0])
-    width_NC = np.maximum(edges[None, 1:] - np.maximum(edges[None, :-1], known_NK), 0.0)
-    return levels_C, width_NC
+def _volume(lengths: list[Array], front_FM: Array) -> Array:
+    """Return (N,) volumes that candidates dominate and the front does not.
+
+    Args:
+        lengths: For each objective (N, F + 1): how far a candidate lies below each point of the front, and below the
+            reference.
+        front_FM: The front.
+    """
+    if len(lengths) == 1:
+        return lengths[0][:, front_FM.argmin() if len(front_FM) else -1]
+    if len(lengths) == 2:
+        return _area(lengths, front_FM, np.argsort(front_FM[:, 0], kind="stable"))
+    by_first_F, by_last_F = (np.argsort(front_FM[:, m], kind="stable") for m in (0, 2))
+    place_F = np.argsort(by_last_F, kind="stable")
+    volume_N, lower_N = np.zeros(len(lengths[0])), np.zeros(len(lengths[0]))
+    for number, upper in enumerate([*by_last_F.tolist(), -1]):
+        upper_N = lengths[2][:, upper]
+        volume_N += (upper_N - lower_N) * _area(lengths[:2], front_FM, by_first_F[place_F[by_first_F] < number])
+        lower_N = upper_N
+    return volume_N
 
 
-def _columns(known_NK: Array, scene: Scene, generator: np.random.Generator, num_cells: int) -> tuple[Array, Array]:
-    """Sample the known objectives; return the levels of the front, and of how many points a candidate covers each."""
-    points_CK = _points(scene.ideal_M[1:], scene.reference_M[1:], generator, num_cells)
-    is_below_FC = (scene.front_FM[:, None, 1:] <= points_CK[None]).all(axis=2)
-    level_C = np.where(is_below_FC, scene.front_FM[:, :1], np.inf).min(axis=0, initial=np.inf)
-    levels_L, which_C = np.unique(np.minimum(level_C, scene.reference_M[0]), return_inverse=True)
-    hot_CL = np.eye(len(levels_L), dtype=np.float32)[which_C]
-    return levels_L, _covered(known_NK, points_CK, hot_CL)
+def _area(lengths: list[Array], front_FM: Array, order_F: np.ndarray) -> Array:
+    """Return (N,) areas in the first two objectives, outside what some points dominate.
+
+    Args:
+        lengths: As for `_volume`.
+        front_FM: The front.
+        order_F: The points that count, in ascending order of the first objective.
+    """
+    heights_F = front_FM[order_F, 1]
+    lowest_F = np.minimum.accumulate(np.append(np.inf, heights_F))
+    steps = order_F[heights_F < lowest_F[:-1]].tolist()
+    strips_NC = np.diff(lengths[0][:, [*steps, -1]], axis=1, prepend=0.0)
+    area_N: Array = (strips_NC * lengths[1][:, [-1, *steps]]).sum(axis=1)
+    return area_N
 
 
-def _covered(known_NK: Array, points_CK: Array, hot_CL: np.ndarray) -> Array:
-    blocks = []
-    for start in range(0, len(known_NK), _BLOCK):
-        known = known_NK[start : start + _BLOCK]
-        covers = np.ones((len(known), len(points_CK)), dtype=bool)
-        for k in range(known.shape[1]):
-            covers &= known[:, k, None] <= points_CK[None, :, k]
-        blocks.append(covers.astype(np.float32) @ hot_CL)
-    return np.concatenate(blocks).astype(float)
-
-
-def _by_all_dimensions(
-    predictions: list[Prediction], known_NK: Array, scene: Scene, generator: np.random.Generator, num_cells: int
+def _sampled(
+    predictions: list[Prediction], known_NK: Array, scene: Scene, generator: np.random.Generator, num_points: int
 ) -> Array:
-    """Sample all objectives: the gain is the mean, over what is not dominated, of how probably it would be."""
-    points_CM = _points(scene.ideal_M, scene.reference_M, generator, num_cells)
+    """Return the mean, over points that the front does not dominate, of how probably a candidate would."""
+    points_CM = qmc.Sobol(len(scene.ideal_M), rng=generator).random(num_points)
+    points_CM = scene.ideal_M + points_CM * (scene.reference_M - scene.ideal_M)
     is_dominated_C = (scene.front_FM[:, None] <= points_CM[None]).all(axis=2).any(axis=0)
     points_CM = points_CM[~is_dominated_C]
     num_predicted, gains = len(predictions), []
@@ -103,10 +116,5 @@ def _by_all_dimensions(
             chance *= part.probability_below(points_CM[:, m])
         for k in range(known_NK.shape[1]):
             chance *= known_NK[block, k, None] <= points_CM[None, :, num_predicted + k]
-        gains.append(chance.sum(axis=1))
+        gains.append(chance.sum(axis=1) / num_points)
     return np.concatenate(gains)
-
-
-def _points(low: Array, high: Array, generator: np.random.Generator, count: int) -> Array:
-    points: Array = low + qmc.Sobol(len(low), rng=generator).random(count) * (high - low)
-    return points

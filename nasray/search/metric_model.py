@@ -1,6 +1,6 @@
 """A Gaussian process that learns a metric of architectures from few evaluations.
 
-Array letters: N architectures, P choices, K features.
+Array letters: N, M architectures, P choices, G choices of a group, E dimensions of an embedding, K features.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scipy.optimize import minimize
 
 from nasray.search.encoding import Array, Codes, Slot
 
-_LENGTH_SCALE, _EMBEDDING_DEVIATION, _ITERATIONS = 2.0, 0.2, 30
-_SCALES_MEAN, _SCALES_DEVIATION = np.log([0.5, 0.2, 0.2, 0.02]), np.array([1.0, 1.0, 1.0, 1.5])
+_LENGTH_SCALE, _FEATURE_WEIGHT, _EMBEDDING_DEVIATION, _ITERATIONS = 2.0, 0.05, 0.1, 30
+_SCALES_MEAN, _SCALES_DEVIATION = np.log([0.5, 0.5, 0.02]), np.array([1.0, 1.0, 1.5])
 _MOST_TO_TUNE_ON, _BLOCK, _LOCALITY = 400, 512, 4.0
 
 
@@ -24,19 +24,19 @@ _MOST_TO_TUNE_ON, _BLOCK, _LOCALITY = 400, 512, 4.0
 class _Kernel:
     """Hyper-parameters in their natural form."""
 
-    scales: Array  # variances: smooth, additive, of features alone, of noise
+    scales: Array  # variances: smooth, of features alone, of noise
     weights_P: Array
     joint_K: Array  # weights of the features beside the choices
     alone_K: Array
-    points: dict[int, Array]  # by group: (options, dimensions), where each option lies
+    points: list[Array]  # by group: (options, E), where each option lies
 
 
 class MetricModel:
-    """Predicts a metric from the choices of an architecture and from what is known of it.
+    """Predicts a metric from the choices of an architecture and from features of it.
 
-    The kernel is s0 exp(-|phi - phi'|^2) + s1 (share of equal choices) + s2 exp(-|f - f'|^2) + s3 [same], with phi the
-    choices, each embedded as a point, and the features f. Where an option lies is learned, once for all choices that
-    have the same options; weights, scales and points maximise the marginal likelihood times a log-normal prior.
+    The kernel is s0 exp(-|phi - phi'|^2) + s1 exp(-|f - f'|^2) + s2 [same], with phi the choices, each embedded as a
+    point, and the features f. Where an option lies is learned, once for all choices that have the same options;
+    weights, scales and points maximise the marginal likelihood times a log-normal prior.
 
     Args:
         slots: The choices.
@@ -44,13 +44,14 @@ class MetricModel:
     """
 
     def __init__(self, slots: Sequence[Slot], num_features: int) -> None:
-        self._slots = list(slots)
-        self._start = {slot.group: _start_points(slot) for slot in slots}
-        embedded = [points.ravel() for points in self._start.values()]
-        features = np.full(num_features, np.log(0.3))
+        groups = sorted({slot.group for slot in slots})
+        self._columns = [np.array([p for p, s in enumerate(slots) if s.group == group]) for group in groups]
+        self._start = [_start_points(slots[columns[0]]) for columns in self._columns]
+        embedded = [points.ravel() for points in self._start]
+        features = np.full(num_features, np.log(_FEATURE_WEIGHT))
         weights = np.full(len(slots), np.log(_LENGTH_SCALE / len(slots)))
         self._mean = np.concatenate([_SCALES_MEAN, weights, features, features, *embedded])
-        sizes = [4, len(slots), num_features, num_features, *(len(points) for points in embedded)]
+        sizes = [len(_SCALES_MEAN), len(slots), num_features, num_features, *(len(points) for points in embedded)]
         self._cuts = np.cumsum(sizes)[:-1]
         wide = np.ones(sum(sizes[1:4]))
         narrow = np.full(sum(sizes[4:]), _EMBEDDING_DEVIATION)
@@ -78,7 +79,7 @@ class MetricModel:
         self._centre, self._scale = float(values_N.mean()), float(values_N.std()) + 1e-9
         kernel = self._kernel(self.parameters)
         gram_NN = sum(self._terms(kernel, codes_NP, features_NK, codes_NP, features_NK))
-        lower_NN = cholesky(gram_NN + (kernel.scales[3] + 1e-6) * np.eye(len(values_N)), lower=True)
+        lower_NN = cholesky(gram_NN + (kernel.scales[-1] + 1e-6) * np.eye(len(values_N)), lower=True)
         self._whiten_NN: Array = solve_triangular(lower_NN, np.eye(len(values_N)), lower=True)
         scaled_N = (values_N - self._centre) / self._scale
         self._alpha_N: Array = self._whiten_NN.T @ (self._whiten_NN @ scaled_N)
@@ -93,7 +94,7 @@ class MetricModel:
         """
         kernel = self._kernel(self.parameters)
         mean_N, variance_N = np.empty(len(codes_NP)), np.empty(len(codes_NP))
-        amplitude = kernel.scales[:3].sum()
+        amplitude = kernel.scales[:-1].sum()
         for block in (slice(start, start + _BLOCK) for start in range(0, len(codes_NP), _BLOCK)):
             terms = self._terms(kernel, codes_NP[block], features_NK[block], self._codes_NP, self._features_NK)
             cross = sum(terms)
@@ -105,42 +106,39 @@ class MetricModel:
 
     def _kernel(self, parameters: Array) -> _Kernel:
         scales, weights, joint, alone, *points = np.split(parameters, self._cuts)
-        placed = {
-            group: row.reshape(start.shape) for (group, start), row in zip(self._start.items(), points, strict=True)
-        }
+        placed = [row.reshape(start.shape) for start, row in zip(self._start, points, strict=True)]
         return _Kernel(np.exp(scales), np.exp(weights), np.exp(joint), np.exp(alone), placed)
 
     def _terms(
         self, kernel: _Kernel, codes_NP: Codes, features_NK: Array, others_MP: Codes, other_features_MK: Array
-    ) -> tuple[Array, Array, Array]:
-        """Return the three parts of the kernel, (N, M) each."""
+    ) -> tuple[Array, Array]:
+        """Return the two parts of the kernel, (N, M) each."""
         phi, psi = (
-            np.hstack([*self._embed(kernel, codes), features * np.sqrt(kernel.joint_K)])
+            np.hstack([*self._weighted(kernel, codes), features * np.sqrt(kernel.joint_K)])
             for codes, features in ((codes_NP, features_NK), (others_MP, other_features_MK))
         )
-        one, two = (self._one_hot(codes) for codes in (codes_NP, others_MP))
         root = np.sqrt(kernel.alone_K)
         return (
             kernel.scales[0] * _gauss(phi, psi),
-            kernel.scales[1] / len(self._slots) * (one @ two.T),
-            kernel.scales[2] * _gauss(features_NK * root, other_features_MK * root),
+            kernel.scales[1] * _gauss(features_NK * root, other_features_MK * root),
         )
 
-    def _embed(self, kernel: _Kernel, codes_NP: Codes) -> list[Array]:
+    def _weighted(self, kernel: _Kernel, codes_NP: Codes) -> list[Array]:
+        """Return (N, G * E) for each group: where the choices lie, times the roots of their weights."""
         roots = np.sqrt(kernel.weights_P)
-        return [kernel.points[slot.group][codes_NP[:, p]] * roots[p] for p, slot in enumerate(self._slots)]
-
-    def _one_hot(self, codes_NP: Codes) -> Array:
-        return np.hstack([np.eye(slot.num_options)[codes_NP[:, p]] for p, slot in enumerate(self._slots)])
+        return [
+            (points[codes_NP[:, columns]] * roots[columns, None]).reshape(len(codes_NP), -1)
+            for columns, points in zip(self._columns, kernel.points, strict=True)
+        ]
 
     def _objective(
         self, parameters: Array, codes_NP: Codes, features_NK: Array, values_N: Array
     ) -> tuple[float, Array]:
         """Return the negative log posterior of the hyper-parameters, and its gradient."""
         kernel = self._kernel(parameters)
-        smooth_NN, additive_NN, alone_NN = self._terms(kernel, codes_NP, features_NK, codes_NP, features_NK)
+        smooth_NN, alone_NN = self._terms(kernel, codes_NP, features_NK, codes_NP, features_NK)
         identity_NN = np.eye(len(values_N))
-        gram_NN = smooth_NN + additive_NN + alone_NN + (kernel.scales[3] + 1e-6) * identity_NN
+        gram_NN = smooth_NN + alone_NN + (kernel.scales[-1] + 1e-6) * identity_NN
         try:
             lower_NN = cholesky(gram_NN, lower=True, check_finite=False)
         except LinAlgError:
@@ -148,34 +146,36 @@ class MetricModel:
         inverse_NN = cho_solve((lower_NN, True), identity_NN, check_finite=False)
         alpha_N = inverse_NN @ values_N
         slope_NN = inverse_NN - np.outer(alpha_N, alpha_N)  # twice the gradient by the Gram matrix
-        by_scale = [(slope_NN * term).sum() for term in (smooth_NN, additive_NN, alone_NN)]
-        by_scale.append(kernel.scales[3] * np.trace(slope_NN))
+        by_scale = [(slope_NN * term).sum() for term in (smooth_NN, alone_NN)]
+        by_scale.append(kernel.scales[-1] * np.trace(slope_NN))
         smooth_slope_NN = slope_NN * smooth_NN
         by_weight_P, by_point = self._choice_gradients(kernel, codes_NP, smooth_slope_NN)
         gradient = np.concatenate(
             [
                 0.5 * np.array(by_scale),
                 by_weight_P,
-                -kernel.joint_K * _half_spread(features_NK, smooth_slope_NN),
-                -kernel.alone_K * _half_spread(features_NK, slope_NN * alone_NN),
-                *(row.ravel() for row in by_point.values()),
+                -kernel.joint_K * (features_NK * _drift(features_NK, smooth_slope_NN)).sum(axis=0),
+                -kernel.alone_K * (features_NK * _drift(features_NK, slope_NN * alone_NN)).sum(axis=0),
+                *(rows.ravel() for rows in by_point),
             ]
         )
         step = (parameters - self._mean) / self._deviation
         loss = 0.5 * values_N @ alpha_N + np.log(np.diag(lower_NN)).sum() + 0.5 * step @ step
         return float(loss), gradient + step / self._deviation
 
-    def _choice_gradients(self, kernel: _Kernel, codes_NP: Codes, slope_NN: Array) -> tuple[Array, dict[int, Array]]:
+    def _choice_gradients(self, kernel: _Kernel, codes_NP: Codes, slope_NN: Array) -> tuple[Array, list[Array]]:
         """Return the gradients by the choices' weights and by the options' points."""
-        by_weight_P = np.zeros(len(self._slots))
-        by_point = {group: np.zeros_like(points) for group, points in kernel.points.items()}
-        for p, slot in enumerate(self._slots):
-            hot = np.eye(slot.num_options)[codes_NP[:, p]]
-            pairs, points = hot.T @ slope_NN @ hot, kernel.points[slot.group]
-            apart = ((points[:, None] - points[None]) ** 2).sum(axis=2)
-            by_weight_P[p] = -0.5 * kernel.weights_P[p] * (pairs * apart).sum()
-            pairs = kernel.weights_P[p] * (pairs + pairs.T)
-            by_point[slot.group] += pairs @ points - pairs.sum(axis=1)[:, None] * points
+        by_weight_P, by_point = np.zeros_like(kernel.weights_P), []
+        for columns, points in zip(self._columns, kernel.points, strict=True):
+            codes_NG = codes_NP[:, columns]
+            placed_NGE = points[codes_NG]
+            drift_NGE = _drift(placed_NGE.reshape(len(codes_NP), -1), slope_NN).reshape(placed_NGE.shape)
+            by_weight_P[columns] = -kernel.weights_P[columns] * (placed_NGE * drift_NGE).sum(axis=(0, 2))
+            pull_NGE = -2 * kernel.weights_P[columns, None] * drift_NGE
+            pulls = np.zeros_like(points)
+            for e in range(points.shape[1]):
+                pulls[:, e] = np.bincount(codes_NG.ravel(), pull_NGE[:, :, e].ravel(), len(points))
+            by_point.append(pulls)
         return by_weight_P, by_point
 
 
@@ -196,8 +196,10 @@ def _gauss(a: Array, b: Array) -> Array:
     return kernel
 
 
-def _half_spread(features_NK: Array, slope_NN: Array) -> npt.NDArray[np.float64]:
-    """Return half of sum_ij slope_ij (f_i - f_j)^2 for each feature."""
-    spread: Array = (features_NK**2 * slope_NN.sum(axis=1)[:, None]).sum(axis=0)
-    spread -= (features_NK * (slope_NN @ features_NK)).sum(axis=0)
-    return spread
+def _drift(places_NK: Array, slope_NN: Array) -> npt.NDArray[np.float64]:
+    """Return sum_j slope_ij (x_i - x_j) for each architecture i; slope is symmetric.
+
+    Its product with x, summed over i, is half of sum_ij slope_ij (x_i - x_j)^2.
+    """
+    drift_NK: Array = slope_NN.sum(axis=1)[:, None] * places_NK - slope_NN @ places_NK
+    return drift_NK

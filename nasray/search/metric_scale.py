@@ -12,7 +12,8 @@ from scipy.special import ndtr
 
 from nasray.search.encoding import Array
 
-_MARGIN, _KNEE, _SLOPE = 0.64, 2.0, 0.2
+_MARGIN, _KNEE, _SLOPE, _QUANTILE = 0.64, 2.0, 0.2, 0.4
+_LEARNS = 0.5  # how far below the knee a network counts as one that learns
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class MetricScale:
     @classmethod
     def of(cls, values_N: Array) -> MetricScale:
         """Return the scale for values to be minimised."""
-        best, median = float(values_N.min()), float(np.median(values_N))
-        margin = _MARGIN * (median - best) or 0.1 * float(values_N.std()) or 1e-6
-        middle, low = float(np.log(median - best + margin)), float(np.log(margin))
-        return cls(best - margin, middle + _KNEE * (middle - low))
+        best, middle = float(values_N.min()), float(np.quantile(values_N, _QUANTILE))
+        margin = _MARGIN * (middle - best) or 0.1 * float(values_N.std()) or 1e-6
+        high, low = float(np.log(middle - best + margin)), float(np.log(margin))
+        return cls(best - margin, high + _KNEE * (high - low))
 
     def forward(self, values: Array) -> Array:
         """Return values on the scale."""
@@ -72,6 +73,14 @@ class Prediction:
         places_C = self.scale.forward(levels_C)
         probability_NC: Array = ndtr((places_C[None] - self.mean_N[:, None]) / self.deviation_N[:, None])
         return probability_NC
+
+    def probability_of_learning(self) -> Array:
+        """Return (N,): how probably each value is not among the bad.
+
+        There the scale is so flat that a small error of a prediction looks like a large gain.
+        """
+        probability_N: Array = ndtr((self.scale.knee - _LEARNS - self.mean_N) / self.deviation_N)
+        return probability_N
 
     def mean_below(self, levels_C: Array) -> Array:
         """Return (N, C): the mean of max(level - value, 0), from the moments of log-normal parts on both slopes."""

@@ -14,12 +14,13 @@ from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto, Scalarised
 from nasray.objectives import Constraint, Objective
-from nasray.pareto import hypervolume
+from nasray.pareto import front_indices, hypervolume
 from nasray.search.candidate_pool import CandidatePool, spread_out
 from nasray.search.encoding import ChoiceEncoder
 from nasray.search.expected_gain import Scene, expected_gain
 from nasray.search.metric_model import MetricModel
 from nasray.search.metric_scale import MetricScale, Prediction
+from nasray.search.running_front import RunningFront
 from nasray.search.surrogate import SurrogateSearch
 from nasray.spaces.chain import ChainSpace
 from nasray.spaces.tabular import TabularSpace
@@ -64,11 +65,11 @@ def test_the_models_gradient_is_right() -> None:
     space = table()
     pool = CandidatePool(space, known_of(space, "cost", "size")).whole
     assert pool is not None
-    model = MetricModel(ChoiceEncoder(space).slots, 2)
+    model = MetricModel(ChoiceEncoder(space).slots, pool.features_ND.shape[1])
     rows = np.arange(0, 144, 6)
     values = space.column("accuracy")[rows]
     values = (values - values.mean()) / values.std()
-    arguments = (pool.codes_NP[rows], pool.features_NK[rows], values)
+    arguments = (pool.codes_NP[rows], pool.features_ND[rows], values)
     generator = np.random.default_rng(0)
     for _ in range(3):
         at = model.parameters + generator.normal(scale=0.3, size=len(model.parameters))
@@ -85,16 +86,18 @@ def test_the_model_learns_and_knows_how_sure_it_is() -> None:
     order = np.random.default_rng(0).permutation(144)
     seen, unseen = order[:60], order[60:]
     values = space.column("accuracy")
-    model = MetricModel(ChoiceEncoder(space).slots, 1)
-    model.tune(pool.codes_NP[seen], pool.features_NK[seen], values[seen])
-    model.condition(pool.codes_NP[seen], pool.features_NK[seen], values[seen])
-    mean, deviation = model.predict(pool.codes_NP[unseen], pool.features_NK[unseen])
+    model = MetricModel(ChoiceEncoder(space).slots, pool.features_ND.shape[1])
+    model.tune(pool.codes_NP[seen], pool.features_ND[seen], values[seen])
+    model.condition(pool.codes_NP[seen], pool.features_ND[seen], values[seen])
+    mean, deviation = model.predict(pool.codes_NP[unseen], pool.features_ND[unseen])
     errors = values[unseen] - mean
     assert np.std(errors) < 0.4 * np.std(values[unseen])
     assert np.mean(np.abs(errors) < 2 * deviation) > 0.75
 
 
-@pytest.mark.parametrize(("num_predicted", "num_known"), [(1, 1), (1, 2), (2, 0), (2, 1), (1, 0), (1, 3)])
+@pytest.mark.parametrize(
+    ("num_predicted", "num_known"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0), (1, 3), (2, 2)]
+)
 def test_expected_gain_is_the_mean_gain_of_draws(num_predicted: int, num_known: int) -> None:
     generator = np.random.default_rng(1)
     num_objectives = num_predicted + num_known
@@ -105,9 +108,7 @@ def test_expected_gain_is_the_mean_gain_of_draws(num_predicted: int, num_known: 
     predictions = [
         Prediction(np.log(generator.random(5) * 0.6 + 0.3), np.full(5, 0.2), scale) for _ in range(num_predicted)
     ]
-    gains = expected_gain(predictions, known, scene, generator, num_cells=8192)
-    if num_predicted > 1 or num_known == 0 or num_known > 1:
-        gains = gains / 8192  # sampled points stand for the unit volume
+    gains = expected_gain(predictions, known, scene, generator, num_points=8192)
     before = hypervolume(front, scene.reference_M)
     for row in range(5):
         draws = [scale.inverse(generator.normal(p.mean_N[row], 0.2, size=1500)) for p in predictions]
@@ -116,12 +117,26 @@ def test_expected_gain_is_the_mean_gain_of_draws(num_predicted: int, num_known: 
         assert gains[row] == pytest.approx(mean, abs=0.006, rel=0.08)
 
 
+def test_gains_before_any_result_are_whole_volumes() -> None:
+    scene = Scene(np.empty((0, 3)), np.zeros(3), np.ones(3))
+    sure = Prediction(np.log([0.6]), np.array([1e-9]), MetricScale(shift=-0.1, knee=0.0))
+    gain = expected_gain([sure], np.array([[0.2, 0.6]]), scene, np.random.default_rng(0), num_points=1)
+    assert gain[0] == pytest.approx(0.5 * 0.8 * 0.4)
+
+
 def test_the_scale_is_undone_by_its_inverse() -> None:
     values = np.append(np.random.default_rng(0).gamma(1.0, size=200), [50.0, 80.0]) + 3
     scale = MetricScale.of(values)
     assert (scale.forward(values) > scale.knee).any()
     np.testing.assert_allclose(scale.inverse(scale.forward(values)), values)
     assert np.isfinite(MetricScale.of(np.full(5, 2.0)).forward(np.full(5, 2.0))).all()
+
+
+def test_what_will_hardly_learn_is_told_from_what_will() -> None:
+    errors = np.append(np.linspace(5.0, 15.0, 40), np.full(20, 90.0))
+    scale = MetricScale.of(errors)
+    certain = Prediction(scale.forward(np.array([6.0, 15.0, 90.0])), np.full(3, 0.05), scale)
+    np.testing.assert_allclose(certain.probability_of_learning(), [1.0, 1.0, 0.0], atol=1e-3)
 
 
 def test_it_finds_the_front_with_fewer_evaluations_than_random_search() -> None:
@@ -189,7 +204,7 @@ def test_a_large_space_is_sampled() -> None:
 
 
 def test_many_evaluations_are_ranked_in_batches_and_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_EXACT", 20), ("_KEPT", 30), ("_MOST_AT_ONCE", 3)):
+    for name, value in (("_ONE_AT_A_TIME", 20), ("_LATEST", 20), ("_FROM_FRONT", 3), ("_MOST_AT_ONCE", 3)):
         monkeypatch.setattr(f"nasray.search.surrogate.{name}", value)
     space, formulation = table(), Pareto([ACCURACY, COST])
     whole = search_of(space, formulation, "cost", evaluations=100)
@@ -202,6 +217,74 @@ def test_many_evaluations_are_ranked_in_batches_and_resume(monkeypatch: pytest.M
         first.tell(trial.trial_id, Evaluation(metrics=space.metrics(trial.architecture)))
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert run(second) == asked[72:]
+
+
+def test_an_encoder_counts_options_that_choices_share() -> None:
+    encoder = ChoiceEncoder(table())
+    codes = np.array([[0, 0, 3, 1], [2, 0, 3, 3]])
+    np.testing.assert_array_equal(encoder.counts(codes), [[2, 0, 0, 0, 1, 0, 1], [1, 0, 1, 0, 0, 0, 2]])
+
+
+def test_a_running_front_is_the_front() -> None:
+    values = np.random.default_rng(0).integers(0, 12, size=(200, 3)).astype(float)
+    front = RunningFront()
+    for number, row in enumerate(values):
+        front.add(str(number), row)
+    assert [int(key) for key in front.trial_ids] == front_indices(values)
+
+
+def chains(evaluations: int) -> tuple[SurrogateSearch, list[str]]:
+    """Return a search of a large space, and which architectures' costs it asked for."""
+    space = ChainSpace(num_classes=10, in_channels=1, resolution=8, num_feature_slots=4, num_head_slots=2)
+    asked: list[str] = []
+
+    def known(architecture: Architecture) -> Mapping[str, float] | None:
+        asked.append(architecture.arch_id)
+        plan = space.plan(architecture)
+        return {"parameters": float(plan.parameters)} if plan.is_feasible else None
+
+    search = SurrogateSearch(
+        space,
+        Pareto([ACCURACY, Objective(name="parameters")]),
+        known=known,
+        num_evaluations=evaluations,
+        generator=np.random.default_rng(0),
+    )
+    return search, asked
+
+
+def train(search: SurrogateSearch, steps: int) -> list[Architecture]:
+    asked = []
+    for _ in range(steps):
+        trial = search.ask()
+        assert trial is not None
+        asked.append(trial.architecture)
+        parameters = float(search.space.plan(trial.architecture).parameters)  # type: ignore[attr-defined]
+        metrics = {"parameters": parameters, "accuracy": 1 - 1 / np.log(parameters + 3)}
+        search.tell(trial.trial_id, Evaluation(metrics=metrics))
+    return asked
+
+
+def test_a_sampled_space_resumes_from_a_small_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasray.search.surrogate._SAMPLE", 60)
+    monkeypatch.setattr("nasray.search.surrogate._ONE_AT_A_TIME", 25)
+    monkeypatch.setattr("nasray.search.surrogate._MOST_AT_ONCE", 3)
+    monkeypatch.setattr("nasray.search.surrogate._TUNED_OFTEN", 20)
+    whole = train(chains(50)[0], 50)
+    for stop in (8, 23, 41):
+        (first, _), (second, _) = chains(50), chains(50)
+        train(first, stop)
+        state = json.dumps(first.state_dict())
+        assert stop < 12 or len(json.dumps(first.state_dict()["model"])) < 10_000
+        second.load_state_dict(json.loads(state))
+        assert train(second, 50 - stop) == whole[stop:]
+
+
+def test_costs_of_a_candidate_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasray.search.surrogate._SAMPLE", 60)
+    search, asked = chains(40)
+    asked.clear()  # the sample that scales are taken from
+    assert {asked.count(architecture.arch_id) for architecture in train(search, 40)} == {1}
 
 
 def test_a_warm_start_that_costs_veto_is_evaluated_but_not_learned_from() -> None:

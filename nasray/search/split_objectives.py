@@ -1,0 +1,98 @@
+"""A formulation's metrics, split into those that are known before training and those that are learned.
+
+Array letters: N candidates, L learned metrics, K known metrics, M objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasray.formulations import Pareto
+from nasray.objectives import Constraint
+from nasray.search.encoding import Array
+from nasray.search.metric_scale import Prediction
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """A metric that only an evaluation tells; minimised after multiplication by the sign."""
+
+    name: str
+    sign: float
+
+
+class SplitObjectives:
+    """What of a formulation is learned: objectives first, then metrics that only constraints name.
+
+    Args:
+        formulation: Objectives and constraints.
+        known: Names of the known metrics, in the order of their columns.
+
+    Raises:
+        ValueError: If every objective is known.
+    """
+
+    def __init__(self, formulation: Pareto, known: Sequence[str]) -> None:
+        learned = [_Learned(o.name, o.sign) for o in formulation.objectives if o.name not in known]
+        if not learned:
+            raise ValueError(f"`known` must leave an objective to learn, got all of {', '.join(known)}.")
+        self.num_targets = len(learned)
+        taken = {*known, *(metric.name for metric in learned)}
+        signs = {c.metric: 1.0 if c.relation == "<=" else -1.0 for c in formulation.constraints}
+        self.learned = [*learned, *(_Learned(name, sign) for name, sign in signs.items() if name not in taken)]
+        self._costs = [(known.index(o.name), o.sign) for o in formulation.objectives if o.name in known]
+        self._known_limits = [(known.index(c.metric), c) for c in formulation.constraints if c.metric in known]
+        self._learned_limits = self._limits(formulation.constraints)
+
+    def values(self, metrics: Mapping[str, float]) -> list[float]:
+        """Return the learned metrics of an evaluation, to be minimised."""
+        return [metric.sign * metrics[metric.name] for metric in self.learned]
+
+    def is_complete(self, metrics: Mapping[str, float]) -> bool:
+        """Whether an evaluation tells all that is learned."""
+        return all(metric.name in metrics for metric in self.learned)
+
+    def known_objectives(self, known_NK: Array) -> Array:
+        """Return the objectives among the known metrics, to be minimised."""
+        columns = [sign * known_NK[:, column] for column, sign in self._costs]
+        return np.column_stack(columns) if columns else np.empty((len(known_NK), 0))
+
+    def objectives(self, values_NL: Array, known_NK: Array) -> Array:
+        """Return (N, M) objectives to minimise, the learned ones first."""
+        return np.hstack([values_NL[:, : self.num_targets], self.known_objectives(known_NK)])
+
+    def meets_known(self, known_NK: Array) -> np.ndarray:
+        """Return (N,) whether no constraint on a known metric is broken."""
+        is_allowed_N = np.ones(len(known_NK), dtype=bool)
+        for column, constraint in self._known_limits:
+            values_N, limit = known_NK[:, column], constraint.limit
+            is_allowed_N &= values_N <= limit if constraint.relation == "<=" else values_N >= limit
+        return is_allowed_N
+
+    def is_feasible(self, values_NL: Array, known_NK: Array) -> np.ndarray:
+        """Return (N,) whether no constraint is broken."""
+        is_feasible_N = self.meets_known(known_NK)
+        for column, limit in self._learned_limits:
+            is_feasible_N &= values_NL[:, column] <= limit
+        return is_feasible_N
+
+    def chance_of_feasibility(self, predictions: Sequence[Prediction]) -> Array:
+        """Return (N,) how probably the constraints on learned metrics are met."""
+        chance_N = np.ones(len(predictions[0].mean_N))
+        for column, limit in self._learned_limits:
+            chance_N *= predictions[column].probability_below(np.array([limit]))[:, 0]
+        return chance_N
+
+    def _limits(self, constraints: Sequence[Constraint]) -> list[tuple[int, float]]:
+        """Return the constraints on learned metrics: column, and largest value after its sign."""
+        names = [metric.name for metric in self.learned]
+        pairs = [(names.index(c.metric), c) for c in constraints if c.metric in names]
+        # A metric may be bounded on the side on which it is better already; that is no limit here.
+        return [
+            (column, self.learned[column].sign * constraint.limit)
+            for column, constraint in pairs
+            if (constraint.relation == "<=") == (self.learned[column].sign > 0)
+        ]
