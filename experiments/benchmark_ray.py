@@ -42,7 +42,7 @@ def main() -> None:
     overheads, alone = [], []
     with ray_session(ClusterConfig()):
         workers = Workers(count=arguments.actors, cpus=1, gpus=0)
-        pool = EvaluationPool(space.spec, ray.put(weights), ray.put(images), config, workers)
+        pool = EvaluationPool(space.spec, ray.put(weights), ray.put(images), config, workers, owner="benchmark")
         pool.wait_until_ready()
         for turn in range(arguments.turns + 1):
             candidates = [space.random(generator) for _ in range(arguments.samples)]

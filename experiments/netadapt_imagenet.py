@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from nasray.carbon.budget import Budget
 from nasray.data import load_image_data
 from nasray.records import RunDirectory
 from nasray.report import result_table, write_report
@@ -22,8 +23,25 @@ from nasray.training.candidates import CandidateConfig
 from nasray.training.config import TrainingConfig
 from nasray.training.evaluate import NORM_POLICIES
 from nasray.tune.cli_errors import exit_status
+from nasray.tune.energy import settings as energy_options
+from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.netadapt import NetAdaptRun, new_run_path
+from nasray.tune.netadapt_bill import netadapt_bill
 from nasray.tune.netadapt_settings import PRESETS, NetAdaptSettings, Target, check_network
+from nasray.tune.payback import BASELINES
+from nasray.tune.program import (
+    Address,
+    DryRun,
+    JsonFile,
+    NoProgress,
+    NumWorkers,
+    Resume,
+    RunDir,
+    check_common,
+    local_resources,
+    recorded,
+    say,
+)
 from nasray.tune.progress import StageProgress
 from nasray.tune.session import ClusterConfig
 
@@ -37,7 +55,6 @@ def main(
         Path | None,
         Option(help="CIFAR-10/100 (python batches or parquet) or an ImageNet folder; none uses bundled digits."),
     ] = None,
-    run_dir: Annotated[Path | None, Option(help="Folder of the run; by default a new one under runs/.")] = None,
     network: Annotated[str | None, Option(help="Initial network, as mobile-32; by default fits the images.")] = None,
     cost: Annotated[
         list[str] | None,
@@ -69,29 +86,39 @@ def main(
     latency_device: Annotated[str | None, Option(help="Where latency is measured: cpu (one thread) or cuda.")] = None,
     latency_table: Annotated[Path | None, Option(help="Lookup table of this device; by default one is built.")] = None,
     seed: Annotated[list[int] | None, Option(help="Seed; repeat for several supernets and searches.")] = None,
-    workers: Annotated[
-        int | None, Option(min=1, help="Evaluation actors; by default one per GPU or processor.")
-    ] = None,
+    baseline: Annotated[
+        str, Option(help=f"What a found network has to pay its search back against: {', '.join(BASELINES)}.")
+    ] = BASELINES[0],
     training_workers: Annotated[int, Option(min=1, help="Data-parallel workers of a training.")] = 1,
-    address: Annotated[str | None, Option(help="Ray cluster: auto or its address; by default Ray starts here.")] = None,
-    resume: Annotated[bool, Option("--resume", help="Go on with the run in --run-dir.")] = False,
-    dry_run: Annotated[bool, Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
-    no_progress: Annotated[bool, Option("--no-progress", help="Show no progress.")] = False,
-    json_file: Annotated[Path | None, Option("--json", help="Write the result table here as JSON.")] = None,
+    place: energy_options.Place = "world",
+    pue: energy_options.Pue = 1.0,
+    budget_co2_kg: energy_options.BudgetCo2Kg = None,
+    budget_kwh: energy_options.BudgetKwh = None,
+    budget_hours: energy_options.BudgetHours = None,
+    run_dir: RunDir = None,
+    workers: NumWorkers = None,
+    address: Address = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    no_progress: NoProgress = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Find, train and export networks that are accurate and cheap (NetAdaptV2)."""
     console = Console()
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset!r}.")
-    if json_file and not json_file.resolve().parent.is_dir():
-        raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir)
+    if baseline not in BASELINES:
+        raise ValueError(f"`baseline` must be one of {', '.join(BASELINES)}, got {baseline!r}.")
+    budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
+    energy = EnergySettings(place=place, pue=pue, budget=budget)
     settings = changed(PRESETS[preset](), locals())
     # The preset's limit keeps large data sets quick; the bundled digits are small anyway.
     images = load_image_data(data, max_train=settings.max_train if data else max_train)
     run = NetAdaptRun(settings, images, seeds=seed or [0], latency_table=latency_table)
-    for line in [images.notice or "", *run.describe()]:
-        if line:
-            console.print(line, highlight=False, soft_wrap=True)
+    say(console, images.notice, *run.describe())
+    bill = netadapt_bill(run, energy, num_workers=workers or max(local_resources()), training_workers=training_workers)
+    say(console, *bill.lines(budget))
     if dry_run:
         return
     records = RunDirectory.create(
@@ -103,25 +130,22 @@ def main(
         data=images.describe(),
         resume=resume,
     )
-    records.update(status="running", command=["python", *sys.argv])
-    console.print(f"Run directory: {records.path}", highlight=False, soft_wrap=True)
     try:
-        rows = run.execute(
-            records,
-            StageProgress(console, is_quiet=no_progress),
-            cluster=ClusterConfig(address=address),
-            num_workers=workers,
-            training_workers=training_workers,
-        )
-    except BaseException as error:
-        records.update(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        if not isinstance(error, (ValueError, ConnectionError)):
-            hint = f"Not finished. Go on with the same command and --resume --run-dir {records.path}"
-            console.print(hint, highlight=False, soft_wrap=True)
-            write_report(records)
-        raise
+        with recorded(records, console, bill):
+            rows = run.execute(
+                records,
+                StageProgress(console, is_quiet=no_progress),
+                cluster=ClusterConfig(address=address),
+                num_workers=workers,
+                training_workers=training_workers,
+                energy=energy,
+                bill=bill,
+                baseline=baseline,
+            )
+    finally:
+        write_report(records)
     console.print(result_table(rows))
-    console.print(f"Report: {records.path / 'report.html'}", highlight=False, soft_wrap=True)
+    say(console, *records.run["break_even"], *records.run.get("spent", ()), f"Report: {records.path / 'report.html'}")
     if json_file:
         json_file.write_text(json.dumps(rows, indent=1))
 

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,12 +18,28 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nasray.carbon.budget import Budget
 from nasray.objectives import Constraint
 from nasray.optuna_study import SAMPLERS
 from nasray.records import RunDirectory
 from nasray.tune.cli_errors import exit_status
-from nasray.tune.pareto_problems import Place
-from nasray.tune.pareto_study import SPACES, ParetoSettings, ParetoStudy, front_rows, parse_objectives
+from nasray.tune.energy import settings as energy_options
+from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.problems.problem import Place
+from nasray.tune.problems.study import SPACES, ParetoSettings, ParetoStudy, front_rows, parse_objectives
+from nasray.tune.program import (
+    Address,
+    DryRun,
+    JsonFile,
+    NoProgress,
+    NumWorkers,
+    Resume,
+    RunDir,
+    announce,
+    check_common,
+    recorded,
+    say,
+)
 from nasray.tune.progress import StageProgress
 from nasray.tune.session import ClusterConfig
 
@@ -50,19 +67,25 @@ def main(
         Path | None,
         Option(help="CIFAR-10/100 (python batches or parquet) or an ImageNet folder; none uses bundled digits."),
     ] = None,
-    run_dir: Annotated[Path | None, Option(help="Folder of the run; by default a new one under runs/.")] = None,
     seed: Annotated[int, Option(min=0, help="Seed.")] = 0,
-    workers: Annotated[int | None, Option(min=1, help="Evaluators; by default one per GPU or processor.")] = None,
-    address: Annotated[str | None, Option(help="Ray cluster: auto or its address; by default Ray starts here.")] = None,
-    resume: Annotated[bool, Option("--resume", help="Go on with the run in --run-dir.")] = False,
-    dry_run: Annotated[bool, Option("--dry-run", help="Check everything, say what would be done, and stop.")] = False,
-    no_progress: Annotated[bool, Option("--no-progress", help="Show no progress.")] = False,
-    json_file: Annotated[Path | None, Option("--json", help="Write the front here as JSON.")] = None,
+    place: energy_options.Place = "world",
+    pue: energy_options.Pue = 1.0,
+    budget_co2_kg: energy_options.BudgetCo2Kg = None,
+    budget_kwh: energy_options.BudgetKwh = None,
+    budget_hours: energy_options.BudgetHours = None,
+    run_dir: RunDir = None,
+    workers: NumWorkers = None,
+    address: Address = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    no_progress: NoProgress = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Look for the Pareto front of a search space with one of Optuna's samplers."""
     console = Console()
-    if json_file and not json_file.resolve().parent.is_dir():
-        raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir)
+    budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
+    energy = EnergySettings(place=place, pue=pue, budget=budget)
     settings = ParetoSettings(
         space=space,
         objectives=parse_objectives(minimize or (), maximize or ()),
@@ -78,6 +101,14 @@ def main(
     )
     study = ParetoStudy(settings)
     say(console, *study.describe())
+    bill = announce(
+        console,
+        study.problem,
+        energy,
+        num_evaluations=study.num_evaluations,
+        num_workers=workers,
+        address=address,
+    )
     if dry_run:
         return
     # A storage of its own may hold another study: better to know before there is a run directory.
@@ -97,23 +128,24 @@ def main(
     )
     storage = storage or str(run.path / "optuna.log")
     strategy = strategy or study.strategy(storage, study_name)
-    run.update(status="running", command=["python", *sys.argv])
-    say(console, f"Run directory: {run.path}", f"To watch: optuna-dashboard {storage}")
-    progress = StageProgress(console, is_quiet=no_progress)
-    place = Place(run=run, progress=progress, cluster=ClusterConfig(address=address), num_workers=workers)
-    try:
-        archive = study.execute(strategy, place)
-    except BaseException as error:
-        run.update(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        say(console, f"Not finished. Go on with the same command and --resume --run-dir {run.path}")
-        raise
-    finally:
-        strategy.close()
+    where = Place(
+        run=run,
+        progress=StageProgress(console, is_quiet=no_progress),
+        cluster=ClusterConfig(address=address),
+        num_workers=workers,
+        energy=energy,
+    )
+    say(console, f"To watch: optuna-dashboard {storage}")
+    with closing(strategy), recorded(run, console, bill):
+        archive = study.execute(strategy, where)
     rows = front_rows(archive)
     metrics = archive.formulation.metrics
     console.print(front_table(rows, metrics))
     say(
-        console, f"{len(rows)} on the front, {len(archive.solutions)} feasible of {archive.num_evaluations} candidates."
+        console,
+        f"{len(rows)} on the front, {len(archive.solutions)} feasible of {archive.num_evaluations} candidates.",
+        *run.run.get("spent", ()),
+        f"Report: {run.path / 'report.html'}",
     )
     if json_file:
         json_file.write_text(json.dumps({"front": rows, "hypervolume": archive.hypervolume()}, indent=1))
@@ -128,11 +160,6 @@ def front_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Ta
         row = rows[index]
         table.add_row(row["arch_id"], *(f"{row['metrics'][metric]:,.6g}" for metric in metrics))
     return table
-
-
-def say(console: Console, *lines: str) -> None:
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

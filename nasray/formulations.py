@@ -48,6 +48,11 @@ class Formulation(abc.ABC):
         names = [*(o.name for o in self.objectives), *(c.metric for c in self.constraints)]
         return tuple(dict.fromkeys(names))
 
+    def describe(self) -> str:
+        """Return objectives and constraints as text, such as "maximize accuracy, minimize macs, macs <= 1e6"."""
+        goals = [f"{objective.direction} {objective.name}" for objective in self.objectives]
+        return ", ".join([*goals, *map(str, self.constraints)])
+
     def values(self, metrics: Mapping[str, float]) -> Values:
         """Return the objectives as (M,) values to minimise."""
         values_M: Values = np.array([metrics[objective.name] for objective in self.objectives]) * self._signs_M

@@ -96,12 +96,16 @@ class EnergyAccount(abc.ABC):
         except ValueError:
             return False
 
-    def refresh(self) -> None:
-        """Take in new figures, about once a second whenever called more often, and write them now and then."""
+    def refresh(self, *, now: bool = False) -> None:
+        """Take in new figures, about once a second whenever called more often, and write them now and then.
+
+        Args:
+            now: Whether to ask and wait for the very last figures.
+        """
         start = time.monotonic()
-        if start < self._next_refresh:
+        if start < self._next_refresh and not now:
             return
-        self._take_in(self._snapshots(is_final=False))
+        self._take_in(self._snapshots(is_final=now))
         end = time.monotonic()
         self._next_refresh = start + max(_REFRESH_S, (end - start) / _REFRESH_SHARE)
         if start >= self._next_write:

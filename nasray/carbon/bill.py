@@ -40,6 +40,7 @@ class Bill:
         stages: Stage by stage.
         intensity: Carbon per energy at the place.
         pue: Power usage effectiveness of the place.
+        power_w: What one busy worker draws; None if unknown.
         quality: Of the energy that was calibrated with.
         calibration: How the figures were found, for people.
     """
@@ -47,6 +48,7 @@ class Bill:
     stages: tuple[StageEstimate, ...]
     intensity: CarbonIntensity
     pue: float
+    power_w: float | None
     quality: Quality
     calibration: str
 

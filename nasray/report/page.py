@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nasray.records import RunDirectory
 from nasray.records.files import write_whole
-from nasray.report import cost_check, sections
+from nasray.report import cost_check, energy, sections
 from nasray.report.frames import evaluations_frame
 from nasray.report.markup import Html, element, join, json_block
 
@@ -47,6 +47,7 @@ def render(run: RunDirectory) -> str:
                 else [sections.trajectory(frame, figures), sections.architectures(run.run)]
             ),
             cost_check.cost_check(run.read_json(cost_check.FILE), figures),
+            energy.energy(run.read_json("energy.json"), run.run),
             sections.time(run.run),
             sections.repeat(run.run),
             id="content",

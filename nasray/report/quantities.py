@@ -31,7 +31,10 @@ QUANTITIES: Mapping[str, Quantity] = {
     "latency_predicted_ms": Quantity(label="Latency by lookup table", unit="ms"),
     "inference_time_s": Quantity(label="Inference time", unit="s"),
     "test_accuracy": Quantity(label="Test accuracy", tick_format=".1~%"),
-    "energy_mj": Quantity(label="Energy", unit="mJ"),
+    "training_time_s": Quantity(label="Training time", unit="s"),
+    "energy_mj": Quantity(label="Energy per inference", unit="mJ"),
+    "energy_j": Quantity(label="Energy of training", unit="J"),
+    "carbon_g": Quantity(label="CO2e of training", unit="g"),
 }
 
 

@@ -51,6 +51,15 @@ class CoordinateDescentConfig:
         if not 0 < self.decay <= 1:
             raise ValueError(f"`decay` must be in (0, 1], got {self.decay}.")
 
+    def num_iterations(self, initial_cost: float) -> int:
+        """Return how many iterations reach the target if each saves exactly what it has to; at most 10,000."""
+        cost, reduction = initial_cost, self.first_reduction * initial_cost
+        for iteration in range(10_000):
+            if cost <= self.target:
+                return iteration
+            cost, reduction = cost - reduction, reduction * self.decay
+        return 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

@@ -19,7 +19,7 @@ from nasray.training.config import TrainingConfig
 from nasray.training.evaluate import evaluate
 from nasray.training.trainer import DivergedError, Trainer
 
-METRICS = ("accuracy", "test_accuracy", "inference_time_s", "parameters", "macs")
+METRICS = ("accuracy", "test_accuracy", "inference_time_s", "training_time_s", "parameters", "macs")
 """What a `NetworkEvaluator` measures."""
 
 
@@ -51,7 +51,8 @@ class NetworkEvaluator:
     """Trains networks of a space and measures what they are worth and what they cost.
 
     Metrics: `accuracy` on the held-out images, which a search may look at, and `test_accuracy`, which it must not;
-    `inference_time_s` over the held-out images with their transfer to the device; `parameters`; `macs` of one image.
+    `inference_time_s` over the held-out images with their transfer to the device; `training_time_s`; `parameters`;
+    `macs` of one image.
 
     Args:
         space: Where the architectures come from.
@@ -80,12 +81,22 @@ class NetworkEvaluator:
         except InfeasibleArchitectureError as error:
             return Evaluation(status="infeasible", reason=str(error))
         try:
-            metrics = self._measure(self._trained(network.to(self.device)), architecture)
+            trained = self._trained(network.to(self.device))
+            training_time_s = time.perf_counter() - start
+            metrics = self._measure(trained, architecture) | {"training_time_s": training_time_s}
         except (torch.OutOfMemoryError, MemoryError) as error:
             return Evaluation(status="failed", reason=f"out of memory: {error}", seconds=time.perf_counter() - start)
         except DivergedError as error:
             return Evaluation(status="failed", reason=str(error), seconds=time.perf_counter() - start)
         return Evaluation.from_metrics(metrics, time.perf_counter() - start)
+
+    def inference_time_s(self, architecture: Architecture) -> float:
+        """Time inference of a network over the held-out images, without training it; time does not depend on weights.
+
+        Raises:
+            InfeasibleArchitectureError: If the architecture breaks a limit of its space.
+        """
+        return self._inference_time_s(build_network(self.space, architecture).to(self.device).eval())
 
     def _trained(self, network: nn.Module) -> nn.Module:
         config, seed = self.config.training, self.config.seed

@@ -9,7 +9,10 @@ from itertools import islice
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
+from nasray.carbon.account import EnergyAccount
+from nasray.carbon.budget import Spending
 from nasray.evaluation import Evaluation
+from nasray.formulations import Formulation
 from nasray.records import RunDirectory
 from nasray.search.candidate_search import CandidateSearch
 from nasray.tune.progress import StageProgress
@@ -26,6 +29,8 @@ def search_in_batches(
     progress: StageProgress,
     batch_size: int,
     device: str = "cpu",
+    formulation: Formulation | None = None,
+    account: EnergyAccount | None = None,
 ) -> ParetoArchive:
     """Search until the strategy is finished, and return what was found.
 
@@ -39,11 +44,13 @@ def search_in_batches(
         progress: What to show meanwhile.
         batch_size: Candidates to ask for before any of them is told.
         device: Where candidates are evaluated, for the record.
+        formulation: Objectives and constraints of the archive; by default the strategy's own.
+        account: Of the run's energy; its budget ends the search after the batch that uses it up.
 
     Raises:
         RuntimeError: If the strategy waits for results although no candidate is out.
     """
-    archive, known = ParetoArchive(strategy.formulation), dict[str, Evaluation]()
+    archive, known = ParetoArchive(formulation or strategy.formulation), dict[str, Evaluation]()
     for row in run.evaluations():
         if row.get("stage") == STAGE:
             evaluation = recorded_evaluation(row)
@@ -54,7 +61,7 @@ def search_in_batches(
         with progress.shown():
             bar = progress.bar(STAGE, strategy.num_evaluations)
             num_told = 0
-            while not strategy.is_finished:
+            while not strategy.is_finished and not _is_spent(account):
                 trials = list(islice(iter(strategy.ask, None), batch_size))
                 if not trials and not strategy.is_finished:
                     raise RuntimeError(
@@ -73,4 +80,19 @@ def search_in_batches(
                 bar.move(done, f"{num_told / bar.seconds:.0f} candidates/s, {len(archive.front)} on the front")
     finally:
         run.add_stage(STAGE, time.perf_counter() - start, started=started, device=device)
+    if not strategy.is_finished:
+        note_budget(run, account)
     return archive
+
+
+def note_budget(run: RunDirectory, account: EnergyAccount | None, reserve: Spending | None = None) -> None:
+    """Note in the record if the budget, less what is reserved for later, ended the search."""
+    if account is not None and account.is_spent(reserve):
+        run.add_notice(f"The search was ended by its budget ({account.budget.describe()}).")
+
+
+def _is_spent(account: EnergyAccount | None) -> bool:
+    if account is None:
+        return False
+    account.refresh()
+    return account.is_spent()

@@ -17,6 +17,10 @@ RESERVED = frozenset({CANDIDATE_ID, ARCHITECTURE, STATUS, REASON, SECONDS, METRI
 """Names in a trial's result that no metric may have."""
 
 
+ADDED = ("energy_j", "carbon_g", "latency_ms", "memory_bytes")
+"""Metrics that callbacks add to a result, beside what the trial reports."""
+
+
 def candidate_config(candidate: Trial) -> dict[str, str]:
     """Return the configuration of a trial that evaluates a candidate; the architecture is JSON text."""
     return {CANDIDATE_ID: candidate.trial_id, ARCHITECTURE: architecture_text(candidate.architecture)}
@@ -69,7 +73,7 @@ def read_evaluation(result: Mapping[str, Any], metrics: Sequence[str]) -> Evalua
     """
     prefix = f"{METRICS}/"
     values = {key.removeprefix(prefix): _number(value) for key, value in result.items() if key.startswith(prefix)}
-    values |= {name: _number(result[name]) for name in metrics if name in result}
+    values |= {name: _number(result[name]) for name in (*metrics, *ADDED) if name in result}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     seconds = _number(result.get(SECONDS, result.get("time_total_s")))
     seconds = seconds if math.isfinite(seconds) else 0.0

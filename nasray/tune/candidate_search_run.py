@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,6 +13,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
+from ray.tune.stopper import CombinedStopper
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
@@ -20,9 +21,12 @@ from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
 from nasray.records import RunDirectory
 from nasray.search.strategy import Strategy, Trial
+from nasray.tune.batch_search import note_budget
 from nasray.tune.candidate_result import CANDIDATE_ID
 from nasray.tune.candidate_trial import CandidateTrial, EvaluatorFactory
 from nasray.tune.checkpoints import next_attempt
+from nasray.tune.energy.account import BudgetStopper, ClusterAccount
+from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.newest_first import NewestTrialFirst
 from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
 from nasray.tune.session import DriverCallback, Workers
@@ -42,6 +46,8 @@ def run_search(
     formulation: Formulation | None = None,
     timeout_s: float | None = None,
     max_retries: int = 1,
+    account: ClusterAccount | None = None,
+    callbacks: Sequence[tune.Callback] = (),
     on_evaluation: Callable[[Trial, Evaluation], None] | None = None,
 ) -> ParetoArchive:
     """Search until the strategy is finished, on the Ray that is up, and return what was found.
@@ -62,6 +68,9 @@ def run_search(
         formulation: Objectives and constraints of the archive; by default the strategy's own.
         timeout_s: How long a candidate may take, in seconds; None for no limit.
         max_retries: How often a candidate is tried again after its worker crashed.
+        account: Of the run's energy, started: every candidate is charged, and a budget that is used up ends the
+            search as if it were done; candidates that are out then are evaluated anew if it is continued.
+        callbacks: More of Ray's callbacks, such as a `HardwareCostCallback`.
         on_evaluation: Told of every new evaluation after it is recorded, to show progress.
 
     Raises:
@@ -88,13 +97,17 @@ def run_search(
     try:
         if not strategy.is_finished:
             with _interruptible() as interrupt, closing(_TrialLogs()) as logs:  # type: ignore[no-untyped-call]
-                tuner = _tuner(searcher, evaluator_factory, workers, timeout_s, run, (saver, interrupt, logs))
-                tuner.fit()
+                charged = [EnergyCallback(stage=STAGE, account=account)] if account else []
+                stop = CombinedStopper(interrupt, BudgetStopper(account))
+                hooks = [*charged, *callbacks, saver, logs]
+                _tuner(searcher, evaluator_factory, workers, timeout_s, run, hooks, stop).fit()
             if interrupt.is_set:
                 raise KeyboardInterrupt
     finally:
         saver.save()
         run.add_stage(STAGE, time.perf_counter() - start, started=started, device=workers.device)
+    if not strategy.is_finished:
+        note_budget(run, account)
     return archive
 
 
@@ -104,13 +117,13 @@ def _tuner(
     workers: Workers,
     timeout_s: float | None,
     run: RunDirectory,
-    hooks: tuple[_StateSaver, _Interrupt, _TrialLogs],
+    callbacks: Sequence[tune.Callback],
+    stop: tune.Stopper,
 ) -> tune.Tuner:
     trainable = tune.with_parameters(
         CandidateTrial, evaluator_factory=evaluator_factory, metrics=searcher.metrics, timeout_s=timeout_s
     )
     bundle = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
-    saver, interrupt, logs = hooks
     storage = (run.path / "ray").resolve()
     return tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
@@ -127,10 +140,10 @@ def _tuner(
         run_config=tune.RunConfig(
             name=next_attempt(storage, STAGE),
             storage_path=str(storage),
-            callbacks=[saver, logs],
+            callbacks=list(callbacks),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
-            stop=interrupt,
+            stop=stop,
             verbose=0,
         ),
     )

@@ -18,6 +18,7 @@ from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_spec import NetworkSpec
 from nasray.training.candidates import CandidateConfig, CandidateEvaluator
 from nasray.training.jobs import Place, Weights, load_supernet
+from nasray.tune.energy.leases import open_lease_here
 from nasray.tune.session import Workers
 
 _CHUNK_S = 0.05
@@ -27,8 +28,16 @@ class Evaluator:
     """Runs in an actor: evaluates architectures with one copy of the supernet."""
 
     def __init__(
-        self, network: NetworkSpec, weights: Weights, data: ImageData, config: CandidateConfig, device: str, cpus: float
+        self,
+        network: NetworkSpec,
+        weights: Weights,
+        data: ImageData,
+        config: CandidateConfig,
+        device: str,
+        cpus: float,
+        owner: str,
     ) -> None:
+        open_lease_here(owner, "search")
         torch.set_num_threads(max(1, int(cpus)))
         supernet = load_supernet(MobileSpace(network), weights)
         Place(device=device).put(supernet)
@@ -55,6 +64,7 @@ class EvaluationPool:
         data: Reference to the data that sub-networks are compared on.
         config: How they are compared.
         workers: How many evaluators, and the resources of each.
+        owner: Trial that their energy is charged to.
     """
 
     def __init__(
@@ -64,6 +74,8 @@ class EvaluationPool:
         data: ray.ObjectRef[ImageData],
         config: CandidateConfig,
         workers: Workers,
+        *,
+        owner: str,
     ) -> None:
         # A restarted evaluator reads its arguments again: they must outlive its first start.
         self._arguments = (weights, data)
@@ -78,7 +90,8 @@ class EvaluationPool:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group)
         actor = ray.remote(Evaluator).options(**options)
         self.evaluators: list[Any] = [
-            actor.remote(network, weights, data, config, workers.device, workers.cpus) for _ in range(workers.count)
+            actor.remote(network, weights, data, config, workers.device, workers.cpus, owner)
+            for _ in range(workers.count)
         ]
 
     def wait_until_ready(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import ray
 
 from nasray.architecture import Architecture
+from nasray.carbon.bill import Bill
 from nasray.data import ImageData
 from nasray.hardware.cost import Cost
 from nasray.hardware.device import check_device
@@ -27,7 +28,11 @@ from nasray.training.candidates import comparison_data
 from nasray.training.jobs import NetworkJob, SupernetJob
 from nasray.tune.checkpoints import load_weights
 from nasray.tune.discovered import Discovered, NetworkWriter
+from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.measured_again import check_front
 from nasray.tune.netadapt_settings import NetAdaptSettings, Target
+from nasray.tune.payback import BASELINES, paybacks, with_energy
+from nasray.tune.problems.subnets import table_latency_again
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_trial import SearchTask, architecture_of, metric_name
 from nasray.tune.session import ClusterConfig, Workers, ray_session
@@ -125,6 +130,9 @@ class NetAdaptRun:
         cluster: ClusterConfig,
         num_workers: int | None = None,
         training_workers: int = 1,
+        energy: EnergySettings | None = None,
+        bill: Bill | None = None,
+        baseline: str = BASELINES[0],
     ) -> list[dict[str, Any]]:
         """Carry the run out, or what is left of it; returns the rows of the result table.
 
@@ -134,23 +142,31 @@ class NetAdaptRun:
             cluster: Which Ray.
             num_workers: Evaluators of a search; None for one per GPU or processor.
             training_workers: Data-parallel workers of a training.
+            energy: Where the electricity is from, and the budget. It ends searches early, so that what the bill says
+                is left for the final training.
+            bill: What `netadapt_bill` returned.
+            baseline: One of `BASELINES`, which found networks have to pay their search back against.
 
         Raises:
             InfeasibleTargetError: If a latency target is out of reach, known once latencies are.
         """
         if self.data.notice:
             run.add_notice(self.data.notice)
-        stages = Stages(run, progress)
-        costs = self._costs(stages)
-        with ray_session(cluster):
+        with ray_session(cluster), (energy or EnergySettings()).account(run.path) as account:
+            stages = Stages(run, progress, account, reserve=None if bill is None else bill.spending(["final"]))
+            costs = self._costs(stages)
             self._run_stages(stages, costs, num_workers, training_workers)
-        rows = self._results(stages, costs)
-        run.update(results=rows, status="done")
+            rows = with_energy(self._results(stages, costs), bill.power_w if bill else None)
+            account.refresh(now=True)
+            points = paybacks(rows, search_j=account.ledger.energy_j, baseline=baseline)
+        run.update(results=rows, break_even=[point.describe() for point in points], status="done")
         cost_names = dict.fromkeys(["macs", "parameters", *(metric_name(cost) for cost in costs.values())])
         run.write_front(
             [{"name": "accuracy", "unit": "fraction", "direction": "maximize"}]
             + [{"name": name, "unit": _unit(name), "direction": "minimize"} for name in cost_names]
         )
+        if "latency" in costs:
+            check_front(run, table_latency_again(self.space, self.settings.latency_device), progress)
         write_report(run)
         return rows
 

@@ -81,7 +81,9 @@ class SearchTrial(tune.Trainable):
         self.known: dict[str, Evaluation] = {}
         self.last_rows: list[dict[str, Any]] = []
         self.carried_rows: list[dict[str, Any]] = []
-        self.pool = EvaluationPool(task.network, task.weights, task.data, task.candidates, task.workers)
+        self.pool = EvaluationPool(
+            task.network, task.weights, task.data, task.candidates, task.workers, owner=self.trial_id
+        )
         self.pool.wait_until_ready()
         if config["trial"].get("resume_from"):
             self.load_checkpoint(config["trial"]["resume_from"])

@@ -23,6 +23,8 @@ import ray
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
+from nasray.tune.cli_errors import TrialError
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
@@ -135,10 +137,6 @@ class DriverCallback(tune.Callback):
         return {}
 
 
-class TrialError(RuntimeError):
-    """A trial ended without a result; the message is the trial's own last word."""
-
-
 def run_trials(
     trainable: Any,
     names: Sequence[str],
@@ -149,6 +147,7 @@ def run_trials(
     callbacks: Sequence[tune.Callback],
     resume_from: Mapping[str, str],
     max_failures: int = 3,
+    stop: tune.Stopper | None = None,
 ) -> dict[str, tune.Result]:
     """Run one trial for each name through a Tuner and return the results by name.
 
@@ -163,6 +162,7 @@ def run_trials(
         callbacks: Told of results as they come.
         resume_from: Checkpoint folder by name, from an earlier run.
         max_failures: How often a trial is restarted after a crash.
+        stop: Ends trials early; their last results count.
 
     Raises:
         TrialError: If a trial failed.
@@ -184,6 +184,7 @@ def run_trials(
             callbacks=[*callbacks, JsonLoggerCallback()],
             checkpoint_config=every_step if isinstance(trainable, type) else None,
             failure_config=tune.FailureConfig(max_failures=max_failures),
+            stop=stop,
             verbose=0,
         ),
     )

@@ -11,9 +11,14 @@ from typing import Any
 import ray
 from ray import tune
 
+from nasray.carbon.budget import Spending
 from nasray.records import RunDirectory
 from nasray.training.jobs import TrainingJob, Weights
+from nasray.tune.batch_search import note_budget
 from nasray.tune.checkpoints import load_weights, newest_checkpoint, next_attempt, save_weights
+from nasray.tune.energy.account import BudgetStopper, ClusterAccount
+from nasray.tune.energy.callback import EnergyCallback
+from nasray.tune.energy.leases import STAGE_NAMES
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_trial import SearchTask, SearchTrial
 from nasray.tune.session import DriverCallback, Workers, run_trials
@@ -37,10 +42,19 @@ class Stages:
     Args:
         run: The run directory.
         progress: Shown while a stage runs.
+        account: Of the run's energy, started; each stage's trials are charged. Its budget ends searches early.
+        reserve: What searches leave of the budget for later stages.
     """
 
-    def __init__(self, run: RunDirectory, progress: StageProgress) -> None:
-        self.run, self.progress = run, progress
+    def __init__(
+        self,
+        run: RunDirectory,
+        progress: StageProgress,
+        account: ClusterAccount,
+        *,
+        reserve: Spending | None = None,
+    ) -> None:
+        self.run, self.progress, self.account, self._reserve = run, progress, account, reserve
         self.storage = (run.path / "ray").resolve()
 
     def done(self, stage: str) -> dict[str, Any]:
@@ -96,6 +110,8 @@ class Stages:
             for name, result in results.items():
                 metrics = result.metrics or {}
                 self.finish(stage, name, {key: metrics[key] for key in keep})
+                if metrics["cost"] > metrics["target"]:
+                    note_budget(self.run, self.account, self._reserve)
         return {name: self.done(stage)[name] for name in tasks}
 
     def note_skipped(self, names: Sequence[str]) -> None:
@@ -125,7 +141,8 @@ class Stages:
                 stage=next_attempt(self.storage, stage),
                 storage=self.storage,
                 resources=next(iter(tasks.values())).resources(),
-                callbacks=callbacks,
+                stop=BudgetStopper(self.account, self._reserve) if stage == "search" else None,
+                callbacks=[EnergyCallback(stage=STAGE_NAMES.get(stage, stage), account=self.account), *callbacks],
                 resume_from=resume,
             )
 

@@ -19,6 +19,7 @@ from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallba
 from nasray.data import ImageData
 from nasray.training.jobs import Place, RunningJob, TrainingJob
 from nasray.tune.checkpoints import load_state, save_state, save_weights
+from nasray.tune.energy.leases import STAGE_NAMES, open_lease_here
 from nasray.tune.session import Workers
 
 
@@ -99,7 +100,11 @@ def data_parallel_trial(config: dict[str, Any], tasks: Mapping[str, TrainingTask
     workers = task.workers
     TorchTrainer(
         train_epochs,
-        train_loop_config={"task": task, "resume_from": config["trial"].get("resume_from")},
+        train_loop_config={
+            "task": task,
+            "resume_from": config["trial"].get("resume_from"),
+            "owner": tune.get_context().get_trial_id(),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.count,
             use_gpu=workers.gpus > 0,
@@ -127,6 +132,7 @@ def last_checkpoint(result: tune.Result) -> Path:
 def train_epochs(config: dict[str, Any]) -> None:
     """Train on one of several workers, reporting after every epoch; rank 0 writes the checkpoints."""
     task: TrainingTask = config["task"]
+    open_lease_here(config["owner"], STAGE_NAMES.get(task.stage, task.stage))
     context = ray.train.get_context()
     torch.set_num_threads(max(1, int(task.workers.cpus)))
     device = str(ray.train.torch.get_device()) if task.workers.gpus else "cpu"

@@ -63,7 +63,7 @@ def test_it_finds_a_front_and_an_interrupted_run_goes_on(tmp_path, capsys):
     ("options", "message"),
     [
         (["--constraint", "latency<5"], "must read like latency_ms<=5"),
-        (["--constraint", "latency_ms<=5"], "must limit one of accuracy"),
+        (["--constraint", "latency_ms<=5"], "must be one of accuracy"),
         (["--resume"], "needs the run's folder"),
         (["--data", "/nowhere"], "must be a folder"),
         (["--json", "/nowhere/x.json"], "Make the folder first"),
@@ -71,6 +71,9 @@ def test_it_finds_a_front_and_an_interrupted_run_goes_on(tmp_path, capsys):
         (["--quality-weight", "nan"], "`quality-weight` must be a finite number"),
         (["--timeout", "0"], "`timeout` must be positive"),
         (["--seed", "-1"], "--seed"),
+        (["--place", "Atlantis"], "`place` must be a country"),
+        (["--pue", "0.9"], "`pue` must be"),
+        (["--budget-kwh", "0"], "`budget-kwh` must be a positive number"),
         (["--max-train", "0"], "--max-train"),
     ],
 )
@@ -81,5 +84,7 @@ def test_wrong_input_ends_in_one_sentence_and_status_2(options, message, capsys)
 
 def test_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path, capsys):
     assert run("--dry-run", "--run-dir", tmp_path / "run", "--constraint", "parameters<=1e5") == 0
-    assert "200 chains; maximize accuracy" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "200 candidates, maximize accuracy" in said
+    assert "Bill before the search" in said and "kg CO2e" in said
     assert not (tmp_path / "run").exists()

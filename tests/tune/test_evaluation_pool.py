@@ -15,7 +15,12 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def pool(cluster, network, weights, comparison):
     pool = EvaluationPool(
-        network, ray.put(weights), ray.put(comparison), CandidateConfig(), Workers(count=2, cpus=1, gpus=0)
+        network,
+        ray.put(weights),
+        ray.put(comparison),
+        CandidateConfig(),
+        Workers(count=2, cpus=1, gpus=0),
+        owner="test",
     )
     pool.wait_until_ready()
     yield pool

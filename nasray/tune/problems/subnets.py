@@ -7,23 +7,31 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import ray
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
 from nasray.data import ImageData
 from nasray.evaluation import Evaluation
+from nasray.formulations import Formulation
 from nasray.hardware.cost import Cost
+from nasray.hardware.device import DeviceFingerprint
+from nasray.hardware.latency import latency_measure
 from nasray.hardware.registry import make_cost
 from nasray.hardware.table_builder import build_latency_table
+from nasray.models.supernet import Supernet
 from nasray.objectives import Objective
 from nasray.search.candidate_search import CandidateSearch
-from nasray.training.candidates import comparison_data
+from nasray.spaces.mobile import MobileSpace
+from nasray.training.candidates import CandidateEvaluator, comparison_data
 from nasray.training.jobs import SupernetJob
 from nasray.tune.batch_search import search_in_batches
+from nasray.tune.energy.calibration import Calibration
 from nasray.tune.evaluation_pool import EvaluationPool
+from nasray.tune.measured_again import Remeasure
 from nasray.tune.netadapt_settings import NetAdaptSettings
-from nasray.tune.pareto_problems import ACCURACY, ParetoProblem, Place
+from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
 from nasray.tune.session import Workers, ray_session
 from nasray.tune.stages import Stages, put_weights
 
@@ -37,7 +45,17 @@ COSTS = {
 """Metrics of a sub-network that need no training, and the costs behind them."""
 
 
-class SubnetProblem(ParetoProblem):
+def table_latency_again(space: MobileSpace, device: str = "cpu") -> Remeasure:
+    """Return how the latency that a lookup table predicts is measured on whole networks."""
+    return Remeasure(
+        metric="latency_predicted_ms",
+        unit="ms",
+        device=DeviceFingerprint.of(device, threads=1).describe(),
+        measure=latency_measure(space, device=device),
+    )
+
+
+class SubnetProblem(Problem):
     """Sub-networks of a supernet that is trained first; they inherit its weights, so that each takes milliseconds.
 
     Args:
@@ -80,11 +98,27 @@ class SubnetProblem(ParetoProblem):
         """Return the description of the images."""
         return self._data.describe()
 
-    def search(self, strategy: CandidateSearch, place: Place) -> ParetoArchive:
+    def calibrate(self, calibration: Calibration) -> list[Work]:
+        """Train the supernet on few images, and compare some of its sub-networks."""
+        settings = self._settings
+        job = self._job()
+        training_s = calibration.training_s(job, self._data)
+        supernet = Supernet(self._mobile)
+        calibration.place.put(supernet.eval())
+        compare = CandidateEvaluator(supernet, comparison_data(self._data, settings.candidates), settings.candidates)
+        generator = np.random.default_rng(self._seed)
+        each_s = calibration.seconds_each(compare, iter(lambda: self.space.random(generator), None))
+        parameters = self._mobile.plan(self.space.largest()).parameters
+        return [
+            Work(stage="supernet", seconds=training_s, is_shared=False, parameters=parameters),
+            Work(stage="search", seconds_each=each_s),
+        ]
+
+    def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Train the supernet, then evaluate batches of sub-networks on a pool of actors."""
-        stages = Stages(place.run, place.progress)
-        costs = self._costs(stages, {"macs", "parameters", *strategy.formulation.metrics})
-        with ray_session(place.cluster):
+        with ray_session(place.cluster), place.energy.account(place.run.path) as account:
+            stages = Stages(place.run, place.progress, account)
+            costs = self._costs(stages, {"macs", "parameters", *strategy.formulation.metrics})
             workers = Workers.available(place.num_workers)
             pool = self._pool(stages, workers)
 
@@ -99,22 +133,33 @@ class SubnetProblem(ParetoProblem):
                     progress=place.progress,
                     batch_size=self._batch_size,
                     device=workers.device,
+                    formulation=formulation,
+                    account=account,
                 )
             finally:
                 pool.close()
 
+    def remeasure(self, formulation: Formulation) -> Remeasure | None:
+        """Return how the lookup table's latency is measured on whole networks."""
+        return table_latency_again(self._mobile) if "latency_predicted_ms" in formulation.metrics else None
+
     def _pool(self, stages: Stages, workers: Workers) -> EvaluationPool:
         """Train the supernet unless that is done, and return evaluators that hold it."""
         settings = self._settings
-        job = SupernetJob(
-            network=self._mobile.spec, training=settings.supernet, seed=self._seed, num_subnets=settings.num_subnets
-        )
         trainer = workers.for_training(1, settings.training_cpus)
-        (folder,) = stages.train("supernet", {"supernet": job}, ray.put(self._data), trainer).values()
+        (folder,) = stages.train("supernet", {"supernet": self._job()}, ray.put(self._data), trainer).values()
         comparison = ray.put(comparison_data(self._data, settings.candidates))
-        pool = EvaluationPool(self._mobile.spec, put_weights(folder), comparison, settings.candidates, workers)
+        pool = EvaluationPool(
+            self._mobile.spec, put_weights(folder), comparison, settings.candidates, workers, owner="search"
+        )
         pool.wait_until_ready()
         return pool
+
+    def _job(self) -> SupernetJob:
+        settings = self._settings
+        return SupernetJob(
+            network=self._mobile.spec, training=settings.supernet, seed=self._seed, num_subnets=settings.num_subnets
+        )
 
     def _costs(self, stages: Stages, metrics: set[str]) -> dict[str, Cost]:
         """Return the costs behind the metrics; builds the lookup table first where one is needed."""

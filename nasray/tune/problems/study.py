@@ -15,12 +15,16 @@ from nasray.formulations import Pareto
 from nasray.models.build import NetworkSpace
 from nasray.objectives import Constraint, Direction, Objective
 from nasray.optuna_study import OptunaStrategy
+from nasray.report import write_report
 from nasray.spaces.cell import CellSpace
 from nasray.spaces.chain import ChainSpace
 from nasray.training.config import TrainingConfig
+from nasray.tune.measured_again import check_front
 from nasray.tune.netadapt_settings import PRESETS
-from nasray.tune.pareto_problems import ParetoProblem, Place, TableProblem, TrainedProblem
-from nasray.tune.subnet_problem import SubnetProblem
+from nasray.tune.problems.problem import Place, Problem
+from nasray.tune.problems.subnets import SubnetProblem
+from nasray.tune.problems.table import TableProblem
+from nasray.tune.problems.trained import TrainedProblem
 
 SPACES = ("mobile", "chain", "cell", "tabular")
 _EPOCHS_TRAINED, _MAX_TRAIN, _CELLS_PER_STAGE = 5, 5000, 1
@@ -69,7 +73,7 @@ class ParetoSettings:
                 "column of the architectures, and what to minimize or maximize."
             )
 
-    def problem(self) -> ParetoProblem:
+    def problem(self) -> Problem:
         """Return the space with its data; reads tables and images.
 
         Raises:
@@ -148,7 +152,11 @@ class ParetoStudy:
         archive = self.problem.search(strategy, place)
         if len(self.formulation.objectives) > 1:
             place.run.write_front([objective.to_json() for objective in self.formulation.objectives])
+        again = self.problem.remeasure(self.formulation)
+        if again is not None:
+            check_front(place.run, again, place.progress)
         place.run.update(status="done")
+        write_report(place.run)
         return archive
 
 

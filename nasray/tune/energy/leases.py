@@ -1,0 +1,174 @@
+"""Leases as a trial's own process takes them: exact from its first moment to its last."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from nasray.carbon.lease import Lease, LeaseEnergy
+from nasray.tune.energy.meter_actor import meter_of_this_node
+
+STAGE_NAMES = {"supernet": "supernet training", "final": "final training"}
+"""What stages are called in the energy ledger, where that differs from their own names."""
+
+_TIMEOUT_S = 10.0
+"""How long to wait for a meter before its figure counts as unavailable, in seconds."""
+
+
+@dataclass(frozen=True)
+class OpenLease:
+    """A lease that is charged, and the meter that charges it. Goes through Ray.
+
+    Args:
+        owner: Whom it is charged to.
+        meter: Handle of the meter's actor.
+        lease_id: The meter's name for it.
+    """
+
+    owner: str
+    meter: Any
+    lease_id: str
+
+    def energy(self) -> LeaseEnergy | None:
+        """Return the energy so far; None if the meter does not answer."""
+        return _ask(self.meter.energy.remote(self.lease_id))
+
+    def close(self) -> LeaseEnergy | None:
+        """End the lease and return its energy, the same whenever called again; None if the meter does not answer."""
+        return _ask(self.meter.close.remote(self.lease_id))
+
+    def close_soon(self) -> None:
+        """End the lease without waiting for it."""
+        self.meter.close.remote(self.lease_id)
+
+
+def _ask(answer: ray.ObjectRef[LeaseEnergy]) -> LeaseEnergy | None:
+    """Return a meter's answer. A meter that was lost or started anew knows nothing, and a trial must not suffer."""
+    try:
+        energy: LeaseEnergy = ray.get(answer, timeout=_TIMEOUT_S)
+    except (RayError, ValueError, TimeoutError):
+        return None
+    return energy
+
+
+_numbers = itertools.count()
+_current: OpenLease | None = None
+
+
+def open_lease_here(owner: str, stage: str) -> OpenLease | None:
+    """Charge this process, with its children and what Ray reserved for it, to an owner from now on.
+
+    A process works for one owner at a time: a lease of another owner ends, the same owner's goes on.
+
+    Args:
+        owner: A trial id, or `OVERHEAD`.
+        stage: Part of the work.
+
+    Returns:
+        The lease; None if no meter runs on this node.
+    """
+    global _current
+    if _current is not None and _current.owner == owner:
+        return _current
+    before, _current = _current, None
+    meter = before.meter if before else meter_of_this_node()
+    if meter is None:
+        return None
+    context = ray.get_runtime_context()
+    reserved = _reserved(context)
+    memory = reserved.get("memory")
+    lease = Lease.of_this_process(
+        owner=owner,
+        stage=stage,
+        cpus=float(reserved.get("CPU", 0.0)),
+        memory_bytes=None if memory is None else int(memory),
+        attempt=next(_numbers),
+    )
+    try:
+        opening = meter.open.remote(lease, _gpu_shares(context, reserved), before.lease_id if before else None)
+        lease_id = ray.get(opening, timeout=_TIMEOUT_S)
+    except (RayError, ValueError, TimeoutError):
+        return None
+    _current = OpenLease(owner, meter, lease_id)
+    return _current
+
+
+def close_lease_here() -> None:
+    """End the lease of this process, if it has one."""
+    global _current
+    if _current is not None:
+        _current.close()
+        _current = None
+
+
+def _reserved(context: Any) -> dict[str, float]:
+    """Return what Ray reserved for this process; nothing for the driver, about which Ray refuses to be asked."""
+    try:
+        return dict(context.get_assigned_resources())
+    except AssertionError:
+        return {}
+
+
+def _gpu_shares(context: Any, reserved: dict[str, float]) -> dict[str, float]:
+    """Return the reserved fraction of each GPU, by Ray's id."""
+    ids = context.get_accelerator_ids().get("GPU", [])
+    return {str(gpu): min(1.0, reserved.get("GPU", 0.0) / len(ids)) for gpu in ids}
+
+
+@dataclass
+class Window:
+    """A part of a process's time, filled when it is over; a view of its lease, which no total adds again.
+
+    Attributes:
+        seconds: How long it took.
+        energy_j: Joules, or None if unknown.
+        quality: How the figure came about.
+        source: From which counters or models, or why there is none.
+    """
+
+    seconds: float = 0.0
+    energy_j: float | None = None
+    quality: str = "unavailable"
+    source: str = "no meter runs on this node; give the Tuner an EnergyCallback"
+
+
+@contextmanager
+def metered(stage: str = "trial") -> Iterator[Window]:
+    """Tell what the block costs in energy, inside a trial whose Tuner has an `EnergyCallback`.
+
+    Charges everything of this process and its children, so two blocks at a time in one process see each other. Without
+    a meter on the node the window is `unavailable`.
+
+    Args:
+        stage: Part of the work, if the trial has no lease yet.
+
+    Yields:
+        The window, whose figures are set at the end of the block.
+    """
+    window = Window()
+    lease = open_lease_here(_owner(), stage) if ray.is_initialized() else None
+    before = lease.energy() if lease else None
+    try:
+        yield window
+    finally:
+        after = lease.energy() if lease else None
+        if before is not None and after is not None:
+            window.seconds = after.duration_s - before.duration_s
+            window.quality, window.source = after.quality, after.source
+            if after.energy_j is not None and before.energy_j is not None:
+                window.energy_j = after.energy_j - before.energy_j
+
+
+def _owner() -> str:
+    """Return the trial that this process works for."""
+    if _current is not None:
+        return _current.owner
+    from ray import tune
+
+    return tune.get_context().get_trial_id() or ray.get_runtime_context().get_worker_id()

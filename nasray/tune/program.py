@@ -1,0 +1,117 @@
+"""What the programs have in common: their options, and how a run starts and ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console
+
+from nasray.carbon.bill import Bill, duration
+from nasray.carbon.ledger import ENERGY_FILE, EnergyLedger
+from nasray.records import RunDirectory
+from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.problems.problem import Problem
+
+RunDir = Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")]
+NumWorkers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Candidates at a time; by default all GPUs or processors.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster: auto or its address; by default Ray starts on this machine.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --run-dir.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, say what would be done and what it would cost, and stop.")
+]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the printed figures here as JSON.")]
+
+
+def check_common(*, json_file: Path | None, resume: bool, run_dir: Path | None) -> None:
+    """Check options that every program has, before anything is read.
+
+    Raises:
+        ValueError: If the file's folder does not exist, or there is nothing to resume.
+    """
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
+    if resume and run_dir is None:
+        raise ValueError("`resume` needs the run's folder. Name it with --run-dir.")
+
+
+def say(console: Console, *lines: str | None) -> None:
+    """Print lines as they are, whatever the width of the terminal; None prints nothing."""
+    for line in lines:
+        if line:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def announce(
+    console: Console,
+    problem: Problem,
+    energy: EnergySettings,
+    *,
+    num_evaluations: int,
+    num_workers: int | None,
+    address: str | None,
+) -> Bill:
+    """Print what a search will probably cost, and return it."""
+    cpus, gpus = local_resources()
+    if address is not None:
+        say(console, "The cluster's workers are taken to be as fast as this machine.")
+    bill = problem.bill(
+        energy,
+        num_evaluations=num_evaluations,
+        num_workers=num_workers or gpus or cpus,
+        device="cuda" if gpus else "cpu",
+    )
+    say(console, *bill.lines(energy.budget))
+    return bill
+
+
+def local_resources() -> tuple[int, int]:
+    """Return the processors and GPUs of this machine that this process may use."""
+    import torch
+
+    return len(psutil.Process().cpu_affinity() or [0]), torch.cuda.device_count()
+
+
+@contextmanager
+def recorded(run: RunDirectory, console: Console, bill: Bill | None = None) -> Iterator[None]:
+    """Note in the record how the block ends, and what it spent; where it could go on, say with which options.
+
+    Args:
+        run: The run directory.
+        console: Where to say it.
+        bill: What was announced.
+    """
+    run.update(status="running", command=["python", *sys.argv], **({"bill": bill.to_json()} if bill else {}))
+    say(console, f"Run directory: {run.path}")
+    try:
+        yield
+    except BaseException as error:
+        run.update(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        if not isinstance(error, (ValueError, ConnectionError)):
+            say(console, f"Not finished. Go on with the same command and --resume --run-dir {run.path}")
+        raise
+    finally:
+        run.update(spent=spent_lines(run, bill))
+
+
+def spent_lines(run: RunDirectory, bill: Bill | None = None) -> list[str]:
+    """Return what a run has spent by its energy account, for people; nothing if it has none."""
+    if not (run.path / ENERGY_FILE).exists():
+        return []
+    ledger = EnergyLedger.of_folder(run.path)
+    energy_j, announced = ledger.energy_j, "" if bill is None else f" (announced {bill.short()})"
+    if energy_j is None:
+        return [f"Spent: {duration(ledger.hours)}, energy unknown{announced}"]
+    carbon_kg = ledger.carbon_g(energy_j) / 1e3
+    figures = f"{duration(ledger.hours)}, {energy_j / 3.6e6:.3g} kWh {ledger.quality}, {carbon_kg:.3g} kg CO2e"
+    return [f"Spent: {figures}{announced}"]

@@ -1,0 +1,227 @@
+"""Energy and hardware cost beside a Tuner of a user's own."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import torch
+from ray import tune
+from ray.tune.logger import JsonLoggerCallback
+
+from nasray.carbon.budget import Budget
+from nasray.carbon.intensity import CarbonIntensity
+from nasray.carbon.ledger import EnergyLedger
+from nasray.tune.energy import EnergyCallback, HardwareCostCallback, metered
+from nasray.tune.energy.account import BudgetStopper, ClusterAccount
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+FRANCE = CarbonIntensity(g_per_kwh=56.0, source="test")
+
+
+def work(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def trainable(config):
+    for _ in range(2):
+        work(config["seconds"] / 2)
+        tune.report({"value": 1.0})
+
+
+def fit(function, param_space, storage, *, callbacks, cpus=0.5, stop=None, failures=0):
+    return tune.Tuner(
+        tune.with_resources(function, {"cpu": cpus}),
+        param_space=param_space,
+        run_config=tune.RunConfig(
+            callbacks=[*callbacks, JsonLoggerCallback()],
+            storage_path=str(storage),
+            stop=stop,
+            failure_config=tune.FailureConfig(max_failures=failures),
+            verbose=0,
+        ),
+    ).fit()
+
+
+def rows_of(result):
+    return [json.loads(line) for line in (Path(result.path) / "result.json").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def four_trials(cluster, tmp_path_factory):
+    """Four trials at once on two processors, one of them longer than the others."""
+    space = {"seconds": tune.grid_search([1.0, 1.0, 1.0, 3.0])}
+    return fit(trainable, space, tmp_path_factory.mktemp("ray"), callbacks=[EnergyCallback(place="56")])
+
+
+def test_every_result_has_energy_carbon_and_quality(four_trials) -> None:
+    for result in four_trials:
+        metrics = result.metrics
+        assert metrics["energy_j"] > 0
+        assert metrics["carbon_g"] == pytest.approx(metrics["energy_j"] / 3.6e6 * 56)
+        assert metrics["energy_quality"] in ("estimated", "attributed")
+        rows = rows_of(result)
+        assert [row["energy_j"] for row in rows] == sorted(row["energy_j"] for row in rows)
+
+
+def test_trials_other_and_idle_add_up_to_the_node(four_trials) -> None:
+    ledger = EnergyLedger.of_folder(Path(four_trials.experiment_path))
+    ledger.check()
+    owners = ledger.owners()
+    assert owners.keys() == {result.metrics["trial_id"] for result in four_trials} | {"overhead"}
+    for domains in ledger.nodes().values():
+        for name, domain in domains.items():
+            if domain["node_j"] is not None:
+                charged = sum(energy.domains[name].energy_j for energy in owners.values() if name in energy.domains)
+                assert charged + domain["other_j"] + domain["idle_j"] == pytest.approx(domain["node_j"], rel=1e-9)
+
+
+def test_the_ledger_keeps_at_least_what_the_last_result_said(four_trials) -> None:
+    owners = EnergyLedger.of_folder(Path(four_trials.experiment_path)).owners()
+    for result in four_trials:
+        assert owners[result.metrics["trial_id"]].energy_j >= result.metrics["energy_j"]
+
+
+def test_a_killed_attempt_keeps_its_energy_and_the_next_one_adds(cluster, tmp_path) -> None:
+    def dies_once(config):
+        work(1.0)
+        note = Path(config["note"])
+        if not note.exists():
+            note.touch()
+            tune.report({"value": 0.0})
+            os.kill(os.getpid(), signal.SIGKILL)
+        tune.report({"value": 1.0})
+
+    note = str(tmp_path / "note")
+    result = fit(dies_once, {"note": note}, tmp_path, callbacks=[EnergyCallback(place="56")], failures=1)[0]
+    rows = rows_of(result)
+    assert [row["value"] for row in rows] == [0.0, 1.0]
+    owner = EnergyLedger.of_folder(Path(result.path).parent).owners()[result.metrics["trial_id"]]
+    assert owner.num_attempts == 2
+    assert owner.energy_j >= result.metrics["energy_j"] > rows[0]["energy_j"] * 1.2
+
+
+def test_a_killed_process_is_closed_within_two_ticks(cluster) -> None:
+    with ClusterAccount(FRANCE, is_cross_checked=False) as account:
+
+        @ray.remote(num_cpus=0)
+        class Worker:
+            def start(self):
+                from nasray.tune.energy.leases import open_lease_here
+
+                open_lease_here("victim", "test")
+                work(1.5)
+                return os.getpid()
+
+        worker = Worker.remote()
+        pid = ray.get(worker.start.remote())
+        psutil.Process(pid).kill()
+        time.sleep(2.5)
+    energy = account.ledger.owners()["victim"]
+    assert energy.closed_by == "process gone"
+    assert energy.energy_j > 0
+    assert 1.5 < energy.duration_s < 4.5
+
+
+def test_metered_tells_what_a_block_costs(cluster, tmp_path) -> None:
+    def windows(config):
+        with metered() as window:
+            work(0.5)
+        with metered() as longer:
+            work(1.5)
+        tune.report({"short_j": window.energy_j, "long_j": longer.energy_j, "seconds": window.seconds})
+
+    metrics = fit(windows, {}, tmp_path, callbacks=[EnergyCallback(place="56")])[0].metrics
+    assert metrics["seconds"] == pytest.approx(0.5, abs=0.3)
+    assert 0 < metrics["short_j"] < metrics["long_j"]
+    assert metrics["short_j"] + metrics["long_j"] <= metrics["energy_j"] * (1 + 1e-9)
+
+
+def test_metered_without_a_callback_is_unavailable_never_zero(cluster, tmp_path) -> None:
+    def window_alone(config):
+        with metered() as window:
+            work(0.1)
+        tune.report({"is_none": window.energy_j is None, "quality": window.quality, "source": window.source})
+
+    # In a Ray of its own job there is no meter: the name of a node's meter is the job's.
+    metrics = fit(window_alone, {}, tmp_path, callbacks=[])[0].metrics
+    if metrics["quality"] == "unavailable":
+        assert metrics["is_none"]
+        assert "EnergyCallback" in metrics["source"]
+    else:  # a meter of an earlier test still runs in this job
+        assert not metrics["is_none"]
+
+
+def test_hardware_costs_stand_in_every_result(cluster, tmp_path) -> None:
+    def build(config):
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, config["width"], 3, bias=False),
+            torch.nn.Flatten(),
+            torch.nn.Linear(config["width"] * 36, 2),
+        )
+
+    results = fit(
+        lambda config: tune.report({"value": 1.0}),
+        {"width": tune.grid_search([4, 8])},
+        tmp_path,
+        callbacks=[HardwareCostCallback(build, (1, 3, 8, 8), latency_budget_s=0.02)],
+    )
+    for result in results:
+        metrics, width = result.metrics, result.config["width"]
+        assert metrics["macs"] == width * 27 * 36 + width * 36 * 2
+        assert metrics["parameters"] == width * 27 + width * 36 * 2 + 2
+        assert metrics["memory_bytes"] == 4 * (metrics["parameters"] + 3 * 64 + width * 36)
+        assert metrics["latency_ms"] > 0
+        assert "hardware_cost_error" not in metrics
+
+
+def test_a_network_that_cannot_be_built_costs_nothing_but_its_columns(cluster, tmp_path) -> None:
+    def build(config):
+        raise ValueError("no such network")
+
+    result = fit(
+        lambda config: tune.report({"value": 1.0}),
+        {},
+        tmp_path,
+        callbacks=[HardwareCostCallback(build, (1, 3, 8, 8))],
+    )[0]
+    assert result.error is None
+    assert result.metrics["value"] == 1.0
+    assert result.metrics["macs"] is None and result.metrics["latency_ms"] is None
+    assert result.metrics["hardware_cost_error"] == "ValueError: no such network"
+
+
+def test_a_budget_ends_an_experiment(cluster, tmp_path) -> None:
+    with ClusterAccount(FRANCE, budget=Budget(hours=15 / 3600), folder=tmp_path) as account:
+        callback = EnergyCallback(place="56", account=account)
+        results = fit(
+            trainable,
+            {"seconds": tune.grid_search([1.0] * 60)},
+            tmp_path,
+            callbacks=[callback],
+            stop=BudgetStopper(account),
+        )
+        finished = [result for result in results if (result.metrics or {}).get("training_iteration") == 2]
+        assert 1 <= len(finished) < 50
+        assert account.is_spent()
+    assert EnergyLedger.of_folder(tmp_path).hours >= 15 / 3600
+
+
+def test_an_account_goes_on_where_it_was(cluster, tmp_path) -> None:
+    with ClusterAccount(FRANCE, folder=tmp_path, is_cross_checked=False) as account:
+        work(1.0)
+    before, hours = account.spending(), account.ledger.hours
+    with ClusterAccount(FRANCE, folder=tmp_path, is_cross_checked=False) as account:
+        assert account.spending().energy_j >= before.energy_j
+        assert account.spending().hours >= hours
+
+
+def test_unknown_places_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`place` must be .* got 'Atlantis'"):
+        EnergyCallback(place="Atlantis")
