@@ -2,11 +2,13 @@
 
 The plan counts in closed form; torch's counter runs the network on shapes alone. The two must agree exactly, and so
 must the parameters of the plan and of the module. The networks of Yang et al. 2021, Tables 8 and 9, are counted on what
-a supernet of their space extracts. Multiply-adds are of one image at 224x224, batch norm left out.
+a supernet of their space extracts; those of MSDNet over all exits. Multiply-adds are of one image, at 32x32 for CIFAR
+and 224x224 else, batch norm left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -14,11 +16,20 @@ from _benchmark import Parser, write_json
 
 from nasray.architecture import Architecture
 from nasray.hardware.counter import count_macs
+from nasray.models.anytime import ExitSequence
+from nasray.models.msdnet import MSDNet
+from nasray.models.msdnet_plan import MSDNetPlan, MSDNetSettings
+from nasray.models.multi_scale_network import MultiScaleNetwork
 from nasray.models.plain import PlainNetwork
 from nasray.models.supernet import Supernet
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.mobile_networks import netadaptv2_latency, netadaptv2_mac
+from nasray.spaces.multi_scale import DARTS_V2, MultiScaleSettings, darts_cifar, darts_imagenet
+from nasray.spaces.multi_scale_plan import MultiScalePlan
+from nasray.spaces.network_plan import NetworkPlan
 from nasray.spaces.published_networks import PublishedNetwork, published_networks, table_8, table_9
+
+Plan = NetworkPlan | MultiScalePlan | MSDNetPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,30 +45,94 @@ class Row:
     counter_macs: int
 
 
-def build(network: PublishedNetwork) -> PlainNetwork:
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A network to count: its plan, how it is built, its input, and the published figures."""
+
+    name: str
+    plan: Plan
+    build: Callable[[], torch.nn.Module]
+    in_channels: int
+    resolution: int
+    parameters: int | None
+    macs: int | None
+
+
+def references() -> list[Reference]:
+    """Return all networks."""
+    mobile = [
+        Reference(
+            name=network.name,
+            plan=network.plan,
+            build=lambda network=network: build_mobile(network),  # type: ignore[misc]
+            in_channels=network.plan.spec.in_channels,
+            resolution=network.plan.spec.resolution,
+            parameters=network.parameters,
+            macs=network.macs,
+        )
+        for network in published_networks()
+    ]
+    return [
+        *mobile,
+        darts("darts-v2-cifar10", darts_cifar(), 3_349_342, 528_360_000),
+        darts("darts-v2-imagenet", darts_imagenet(), 4_718_752, 529_910_000),
+        msdnet("msdnet-cifar100", MSDNetSettings(num_classes=100), 3_067_960, 75_490_000),
+        msdnet("msdnet-cifar10", MSDNetSettings(num_classes=10), 2_986_690, 75_410_000),
+    ]
+
+
+def darts(name: str, settings: MultiScaleSettings, parameters: int, macs: int) -> Reference:
+    """Return the network of the genotype that second-order DARTS found."""
+    plan = MultiScalePlan(genotype=DARTS_V2, settings=settings)
+    return Reference(
+        name=name,
+        plan=plan,
+        build=lambda: MultiScaleNetwork(plan),
+        in_channels=settings.in_channels,
+        resolution=settings.resolution,
+        parameters=parameters,
+        macs=macs,
+    )
+
+
+def msdnet(name: str, settings: MSDNetSettings, parameters: int, macs: int) -> Reference:
+    """Return a Multi-Scale DenseNet that computes all of its exits."""
+    plan = MSDNetPlan(settings)
+    return Reference(
+        name=name,
+        plan=plan,
+        build=lambda: ExitSequence(MSDNet(plan), settings.blocks),
+        in_channels=settings.in_channels,
+        resolution=settings.resolution,
+        parameters=parameters,
+        macs=macs,
+    )
+
+
+def build_mobile(network: PublishedNetwork) -> PlainNetwork:
     """Return the network as a module: extracted from a supernet where a search found it, else built from its plan."""
     found: dict[str, tuple[MobileSpace, Architecture]] = {
         "netadaptv2-table8": (MobileSpace(netadaptv2_latency()), table_8()),
         "netadaptv2-table9": (MobileSpace(netadaptv2_mac()), table_9()),
     }
-    with torch.device("meta"):
-        if network.name not in found:
-            return PlainNetwork(network.plan)
-        space, architecture = found[network.name]
-        return Supernet(space).extract(architecture)
+    if network.name not in found:
+        return PlainNetwork(network.plan)
+    space, architecture = found[network.name]
+    return Supernet(space).extract(architecture)
 
 
-def measure(network: PublishedNetwork) -> Row:
+def measure(reference: Reference) -> Row:
     """Count one network in both ways."""
-    module, spec = build(network), network.plan.spec
+    with torch.device("meta"):
+        module = reference.build()
     return Row(
-        name=network.name,
-        parameters=network.plan.parameters,
-        macs=network.plan.macs,
-        published_parameters=network.parameters,
-        published_macs=network.macs,
+        name=reference.name,
+        parameters=reference.plan.parameters,
+        macs=reference.plan.macs,
+        published_parameters=reference.parameters,
+        published_macs=reference.macs,
         counter_parameters=sum(parameter.numel() for parameter in module.parameters()),
-        counter_macs=count_macs(module, (1, spec.in_channels, spec.resolution, spec.resolution)),
+        counter_macs=count_macs(module, (1, reference.in_channels, reference.resolution, reference.resolution)),
     )
 
 
@@ -72,7 +147,7 @@ def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("--network", help="only this reference network")
     arguments = parser.parse_args()
-    networks = {network.name: network for network in published_networks()}
+    networks = {reference.name: reference for reference in references()}
     if arguments.network and arguments.network not in networks:
         parser.error(f"--network must be one of {', '.join(networks)}, got {arguments.network!r}.")
     rows = [measure(n) for name, n in networks.items() if arguments.network in (None, name)]

@@ -72,12 +72,9 @@ def main() -> None:
     """Time every strategy."""
     parser = Parser(__doc__)
     parser.add_argument("--asks", type=at_least(1), default=100_000, help="candidates")
-    parser.add_argument("--surrogate", action="store_true", help="time the surrogate as well (takes long)")
     arguments = parser.parse_args()
     figures: dict[str, float] = {}
     for name, make in strategies(arguments.asks).items():
-        if name == "surrogate" and not arguments.surrogate:
-            continue
         figures[name] = milliseconds(make(), arguments.asks)
         outcome = "met" if figures[name] <= GOAL_MS else "missed"
         ratio = figures[name] / figures["random"]

@@ -48,6 +48,8 @@ def main() -> None:
     add("--strategies", default=",".join(STRATEGIES), help="what to compare")
     add("--evaluations", type=at_least(EVERY), default=200, help="rows that a strategy may look up")
     add("--seeds", type=at_least(1), default=5, help="searches of each strategy")
+    add("--first-seed", type=at_least(0), default=0, help="seed of the first search; the next ones follow")
+    add("--all-spellings", action="store_true", help="NAS-Bench-201 with isomorphic cells as rows of their own")
     add("--processes", type=at_least(1), default=os.cpu_count(), help="searches at once")
     add("--plot", type=Path, metavar="FILE", help="where to write regret by evaluations as an HTML page")
     add("--ray", action="store_true", help="every look-up is a trial of Ray Tune, of nasray's strategies only")
@@ -56,7 +58,8 @@ def main() -> None:
     problem = read_problem(parser, arguments)
     front = front_of(problem)
     print(describe(problem, front), flush=True)
-    tasks = [(name, seed) for seed in range(arguments.seeds) for name in strategies]
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    tasks = [(name, seed) for seed in seeds for name in strategies]
     options: dict[str, Any] = {"problem": problem, "front": front, "evaluations": arguments.evaluations}
     work: Callable[[tuple[str, int]], list[Row]] = partial(figures, **options)
     if arguments.ray:
@@ -97,7 +100,8 @@ def read_problem(parser: Parser, arguments: argparse.Namespace) -> Problem:
         if arguments.table:
             space = TabularSpace.from_file(arguments.table, **options)
         else:
-            space = TabularSpace(nasbench201(parser), name="nasbench201", **options)
+            cells = nasbench201(parser, is_unique=not arguments.all_spellings)
+            space = TabularSpace(cells, name="nasbench201", **options)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     known = tuple(name for name in names if name not in trained)
@@ -109,14 +113,21 @@ def columns(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def nasbench201(parser: Parser) -> pd.DataFrame:
-    """Return the unique cells of NAS-Bench-201 with what was measured on devices; errors in percent as columns."""
+def nasbench201(parser: Parser, *, is_unique: bool) -> pd.DataFrame:
+    """Return NAS-Bench-201 with what was measured on devices; errors in percent as columns.
+
+    Args:
+        parser: Told if there is no data.
+        is_unique: Whether isomorphic cells are one row.
+    """
     import pandas as pd
 
     if "NASRAY_DATA" not in os.environ:
         parser.error("NASRAY_DATA is not set: pass --table FILE and --architecture COLUMN for a table of yours.")
     folder = Path(os.environ["NASRAY_DATA"])
-    cells = pd.read_parquet(folder / "nasbench201" / "nasbench201.parquet").drop_duplicates("unique_str")
+    cells = pd.read_parquet(folder / "nasbench201" / "nasbench201.parquet")
+    if is_unique:
+        cells = cells.drop_duplicates("unique_str")
     devices = pd.read_parquet(folder / "hwnasbench" / "nb201_latency_cifar10.parquet").drop(columns="arch_str")
     pi = pd.read_parquet(folder / "hwnasbench360" / "hwnasbench360.parquet")
     pi = pi[(pi.task == "cifar100") & (pi.device == "pi5")].pivot_table(

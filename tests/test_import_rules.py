@@ -27,10 +27,15 @@ MAY_IMPORT = {
     "training": {"architecture", "evaluation", "spaces", "models", "data"},
     "records": {"pareto", "__version__"},
     "carbon": {"objectives", "records"},
+    "differentiable": {"architecture", "spaces", "models", "hardware", "carbon", "training", "data"},
     "report": {"records", "pareto", "archive", "carbon"},
 }
 LAST = {"tune", "cli", "__init__"}
-HEAVY = {"ray": {"tune"}, "torch": {"models", "hardware", "data", "training", "tune"}, "optuna": {"optuna_study"}}
+HEAVY = {
+    "ray": {"tune"},
+    "torch": {"models", "hardware", "data", "training", "differentiable", "tune"},
+    "optuna": {"optuna_study"},
+}
 
 
 def part_of(path):

@@ -15,8 +15,12 @@ from nasray.hardware.device import DeviceFingerprint, check_device
 from nasray.hardware.timing import Timing, time_runs, torch_threads
 from nasray.models.build import NetworkSpace, build_network
 from nasray.models.plain import PlainNetwork
+from nasray.spaces.cell import CellSpace
+from nasray.spaces.chain import ChainSpace
 from nasray.spaces.mobile import MobileSpace
+from nasray.spaces.multi_scale import MultiScaleSettings, MultiScaleSpace
 from nasray.spaces.network_plan import NetworkPlan
+from nasray.spaces.network_spec import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,13 @@ def network_module(plan: NetworkPlan) -> PlainNetwork:
 
 def input_shape(space: NetworkSpace, batch_size: int = 1) -> tuple[int, int, int, int]:
     """Return the shape of the input of a space's networks, (B, C, H, W)."""
-    spec = space.spec if isinstance(space, MobileSpace) else space
+    match space:
+        case MobileSpace():
+            spec: NetworkSpec | CellSpace | ChainSpace | MultiScaleSettings = space.spec
+        case MultiScaleSpace():
+            spec = space.settings
+        case _:
+            spec = space
     return batch_size, spec.in_channels, spec.resolution, spec.resolution
 
 

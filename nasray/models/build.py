@@ -7,12 +7,14 @@ from torch import nn
 from nasray.architecture import Architecture
 from nasray.models.cell_network import CellNetwork
 from nasray.models.chain_network import ChainNetwork
+from nasray.models.multi_scale_network import MultiScaleNetwork
 from nasray.models.plain import PlainNetwork
 from nasray.spaces.cell import CellSpace
 from nasray.spaces.chain import ChainSpace
 from nasray.spaces.mobile import MobileSpace
+from nasray.spaces.multi_scale import MultiScaleSpace
 
-NetworkSpace = MobileSpace | CellSpace | ChainSpace
+NetworkSpace = MobileSpace | CellSpace | ChainSpace | MultiScaleSpace
 """Spaces whose architectures can be built."""
 
 
@@ -31,6 +33,8 @@ def build_network(space: NetworkSpace, architecture: Architecture) -> nn.Module:
             return PlainNetwork(space.plan(architecture))
         case CellSpace():
             return CellNetwork(space.plan(architecture))
+        case MultiScaleSpace():
+            return MultiScaleNetwork(space.plan(architecture))
         case ChainSpace():
             plan = space.plan(architecture)
             if plan.infeasible_reason:

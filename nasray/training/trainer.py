@@ -37,7 +37,7 @@ class DivergedError(RuntimeError):
 
 
 class Trainer(Generic[Model]):
-    """Trains a model with RMSProp, a decaying rate, averaged weights and, on GPUs, mixed precision.
+    """Trains a model with a decaying rate, averaged weights and, on GPUs, mixed precision.
 
     With `torch.distributed` initialised, gradients are averaged over the workers by hand, since a step may consist
     of several backward passes over different sub-networks.
@@ -53,14 +53,7 @@ class Trainer(Generic[Model]):
         self.model, self.config, self.steps_per_epoch, self.backward = model, config, steps_per_epoch, backward
         self.device = next(model.parameters()).device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.RMSprop(
-            self.parameters,
-            lr=config.rate(0),
-            alpha=0.9,
-            eps=1e-3,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = _optimizer(self.parameters, config)
         self._steps = 0
         self.average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self.epoch = 0
@@ -137,6 +130,13 @@ class Trainer(Generic[Model]):
         self.average.load_state_dict(state["average"])  # type: ignore[arg-type]
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
+
+
+def _optimizer(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+    rate, momentum, penalty = config.rate(0), config.momentum, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=penalty)
+    return torch.optim.RMSprop(parameters, lr=rate, alpha=0.9, eps=1e-3, momentum=momentum, weight_decay=penalty)
 
 
 def _mixed_dtype(device: torch.device) -> torch.dtype | None:

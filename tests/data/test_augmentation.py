@@ -47,3 +47,22 @@ def test_same_generator_same_augmentation():
 def test_negative_shift_raises():
     with pytest.raises(ValueError, match="`max_shift_px` must be at least 0, got -1"):
         Augmentation(max_shift_px=-1)
+
+
+def test_cutout_blackens_one_square_that_may_lie_partly_outside() -> None:
+    images = torch.ones(200, 3, 8, 8)
+    cut = Augmentation(cutout_px=4)(images, torch.Generator().manual_seed(0))
+    assert torch.equal(cut[:, 0], cut[:, 1]) and set(cut.unique().tolist()) == {0.0, 1.0}
+    areas = []
+    for image in cut[:, 0]:
+        rows, columns = (image == 0).any(1), (image == 0).any(0)
+        assert torch.equal(image == 0, rows[:, None] & columns)  # a rectangle
+        assert int(rows.nonzero()[-1] - rows.nonzero()[0]) + 1 == int(rows.sum())  # without gaps
+        areas.append(int((image == 0).sum()))
+    assert max(areas) == 16 and min(areas) < 16
+    assert torch.equal(cut, Augmentation(cutout_px=4)(images, torch.Generator().manual_seed(0)))
+
+
+def test_cutout_must_not_be_negative() -> None:
+    with pytest.raises(ValueError, match="`cutout_px` must be at least 0"):
+        Augmentation(cutout_px=-1)

@@ -1,6 +1,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,9 +41,9 @@ def test_benchmark_models_agrees_with_published_figures_and_with_torch(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(EXPERIMENTS.parent), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "7 of 7 networks agree exactly" in result.stdout
+    assert re.search(r"(\d+) of \1 networks agree exactly", result.stdout)
     rows = json.loads(file.read_text())
-    assert len(rows) == 7
+    assert len(rows) >= 11
     for row in rows:
         assert row["counter_macs"] == row["macs"] and row["counter_parameters"] == row["parameters"]
         assert row["published_parameters"] in (None, row["parameters"])

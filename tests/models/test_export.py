@@ -125,7 +125,7 @@ def test_a_file_that_disagrees_leaves_the_earlier_export(
     settings = {"example_BCHW": images(space, 1), "card": {}, "onnx": False}
     export_network(network, space.smallest(), folder, **settings)
     before = (folder / "card.md").read_bytes()
-    monkeypatch.setattr(export, "_write_program", lambda program, path: lambda x_BCHW: network(x_BCHW) + wrong)
+    monkeypatch.setattr(export, "write_program", lambda program, path: lambda x_BCHW: network(x_BCHW) + wrong)
     network.eval()
     with pytest.raises(RuntimeError, match=r"model.pt2 must agree with the network within 0.0001, got a difference"):
         export_network(network, space.smallest(), folder, **settings)

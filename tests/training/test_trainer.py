@@ -148,3 +148,58 @@ def test_inherited_network_starts_from_the_supernet(digits):
     )
     network = job.start(digits, Place()).trainer.model
     assert np.array_equal(to_numpy(network)["blocks.stem.conv.conv.weight"], weights["blocks.stem.conv.weight"])
+
+
+def test_the_cosine_falls_from_the_first_rate_to_the_last() -> None:
+    config = TrainingConfig(
+        epochs=50,
+        batch_size=32,
+        reference_batch=64,
+        learning_rate=0.025,
+        last_rate=0.001,
+        optimizer="sgd",
+        schedule="cosine",
+    )
+    assert config.rate(0) == pytest.approx(0.0125)
+    assert config.rate(25) == pytest.approx((0.0125 + 0.0005) / 2)
+    assert config.rate(50) == pytest.approx(0.0005)
+
+
+def test_sgd_moves_as_by_hand() -> None:
+    config = TrainingConfig(
+        epochs=1,
+        batch_size=1,
+        reference_batch=1,
+        learning_rate=0.5,
+        optimizer="sgd",
+        momentum=0.9,
+        weight_decay=0.1,
+        ema_decay=0.0,
+        decay=1.0,
+    )
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(model.weight, 1.0)
+
+    def backward(images, labels, scale):
+        loss = model(images).sum()
+        scale(loss).backward()
+        return loss.detach()
+
+    trainer = Trainer(model, config, steps_per_epoch=2, backward=backward)
+    trainer.run_epoch([(torch.ones(1, 1), torch.zeros(1))] * 2)
+    # First step: 1 - 0.5 x (1 + 0.1); second: velocity 0.9 x 1.1 + (1 + 0.1 x 0.45).
+    assert model.weight.item() == pytest.approx(0.45 - 0.5 * (0.9 * 1.1 + 1 + 0.1 * 0.45))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"optimizer": "adam"}, "`optimizer` must be rmsprop or sgd"),
+        ({"schedule": "line"}, "`schedule` steps or cosine"),
+        ({"last_rate": 1.0}, "`last_rate` must be from 0"),
+        ({"reference_batch": 0}, "`reference_batch` must be positive"),
+    ],
+)
+def test_wrong_recipes_are_refused(wrong, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(epochs=1, batch_size=1, **wrong)
