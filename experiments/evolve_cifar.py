@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +20,13 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from nasray.carbon.bill import Bill
 from nasray.carbon.budget import Budget
 from nasray.data import load_image_data
-from nasray.formulations import Pareto
+from nasray.formulations import Formulation, Pareto
 from nasray.objectives import Constraint, Objective
 from nasray.records import RunDirectory
+from nasray.regularised import Regularised
 from nasray.report import write_report
 from nasray.report.trade_offs import trade_off_rows, trade_off_table
 from nasray.search.evolution import AsynchronousEvolution
@@ -70,7 +73,13 @@ def main(
     ] = False,
     has_ageing: Annotated[bool, Option("--ageing", help="The oldest leaves the population, not the worst.")] = False,
     minimize: Annotated[
-        list[str] | None, Option(help="Objective beside those of the paper, as carbon_g (of training). Repeatable.")
+        list[str] | None,
+        Option(help="Objective beside those of the paper, as carbon_g (training) or lifetime_carbon_g. Repeatable."),
+    ] = None,
+    inferences: Annotated[float, Option(help="Inferences of a network's lifetime, for lifetime_carbon_g.")] = 1e6,
+    carbon_weight: Annotated[
+        float | None,
+        Option(help="Breed for accuracy less this much for the CO2 of an average training: 0.01 is one point."),
     ] = None,
     constraint: Annotated[list[str] | None, Option(help="Limit, as parameters<=1e6. Repeatable.")] = None,
     quality_weight: Annotated[float, Option(help="Weight of accuracy in trade-offs, costs having 1.")] = 400.0,
@@ -100,14 +109,18 @@ def main(
     if not timeout > 0:
         raise ValueError(f"`timeout` must be positive, got {timeout}. Give seconds, such as 600.")
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
-    energy = EnergySettings(place=place, pue=pue, budget=budget)
+    energy = EnergySettings(place=place, pue=pue, budget=budget, inferences=inferences)
     images = load_image_data(data, max_train=max_train or (10_000 if data else None), resolution=resolution, seed=seed)
     space = ChainSpace(num_classes=images.num_classes, in_channels=images.channels, resolution=images.resolution)
     recipe = training(epochs or (5 if data else 10))
     problem = TrainedProblem(space, images, recipe, seed=seed, objectives=OBJECTIVES, num_evaluations=evaluations)
     wanted = formulation(minimize or (), constraint or ())
     problem.check(wanted)
-    bred = Pareto(OBJECTIVES[:1], wanted.constraints) if only_accuracy else wanted
+    say(console, images.notice, *problem.describe())
+    bill = announce(console, problem, energy, num_evaluations=evaluations, num_workers=workers, address=address)
+    energy = replace(energy, worker_power_w=bill.power_w)
+    bred = breeding(wanted, bill, only_accuracy=only_accuracy, carbon_weight=carbon_weight)
+    say(console, f"Search: {evaluations} candidates, {wanted.describe()}; bred for {bred.describe()}.")
     strategy = AsynchronousEvolution(
         space,
         bred,
@@ -117,8 +130,6 @@ def main(
         tournament_size=min(5, population_size),
         has_ageing=has_ageing,
     )
-    say(console, images.notice, *problem.describe(), f"Search: {evaluations} candidates, {bred.describe()}.")
-    bill = announce(console, problem, energy, num_evaluations=evaluations, num_workers=workers, address=address)
     if dry_run:
         return
     run = RunDirectory.create(
@@ -131,6 +142,8 @@ def main(
             "evaluations": evaluations,
             "population_size": population_size,
             "only_accuracy": only_accuracy,
+            "carbon_weight": carbon_weight,
+            "inferences": inferences,
             "ageing": has_ageing,
             "objectives": [objective.name for objective in wanted.objectives],
             "constraints": [str(limit) for limit in wanted.constraints],
@@ -166,6 +179,22 @@ def main(
     )
     if json_file:
         json_file.write_text(json.dumps(rows, indent=1))
+
+
+def breeding(wanted: Pareto, bill: Bill, *, only_accuracy: bool, carbon_weight: float | None) -> Formulation:
+    """Return what candidates are bred for: all that is wanted, accuracy alone, or accuracy less the price of carbon.
+
+    Raises:
+        ValueError: If both are asked for, or carbon has a price but is unknown.
+    """
+    if carbon_weight is None:
+        return Pareto(OBJECTIVES[:1], wanted.constraints) if only_accuracy else wanted
+    (search,) = (stage for stage in bill.stages if stage.evaluations)
+    carbon_g = bill.carbon_g(search.energy_j)
+    if only_accuracy or not carbon_g:
+        raise ValueError("`carbon-weight` must come without --only-accuracy, and needs the energy of this machine.")
+    terms = [("carbon_g", carbon_weight, carbon_g / search.evaluations)]
+    return Regularised(OBJECTIVES[0], terms, wanted.constraints)
 
 
 def formulation(minimize: Sequence[str], constraints: Sequence[str]) -> Pareto:

@@ -45,7 +45,14 @@ class Regularised(Formulation):
                 raise ValueError(f"The weight of {metric!r} must be a finite number of at least 0, got {weight}.")
             if not (math.isfinite(scale) and scale > 0):
                 raise ValueError(f"The scale of {metric!r} must be a positive number, got {scale}. Give a usual value.")
+        self._terms = tuple(terms)
         self._prices_M = np.array([1.0, *(weight / scale for _, weight, scale in terms)])
+
+    def describe(self) -> str:
+        """Return the fitness and the constraints as text, such as "maximize accuracy, price 0.01 per 2 carbon_g"."""
+        prices = [f"price {weight:g} per {scale:.3g} {metric}" for metric, weight, scale in self._terms]
+        first = self.objectives[0]
+        return ", ".join([f"{first.direction} {first.name}", *prices, *map(str, self.constraints)])
 
     def scalars(self, values_NM: Values) -> Values:
         """Return the (N,) fitness to minimise, in the unit of the objective."""

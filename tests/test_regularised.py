@@ -129,3 +129,8 @@ def test_evolution_in_nasbench201_shifts_to_lower_carbon_as_the_weight_grows() -
     assert carbons[-1] < 0.5 * carbons[0]
     assert accuracies[0] > 94
     assert accuracies[0] > accuracies[-1]
+
+
+def test_it_says_what_it_prices() -> None:
+    wanted = Regularised(Objective(name="accuracy", direction="maximize"), [("carbon_g", 0.01, 2.0)])
+    assert wanted.describe() == "maximize accuracy, price 0.01 per 2 carbon_g"

@@ -34,6 +34,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "training_time_s": Quantity(label="Training time", unit="s"),
     "energy_mj": Quantity(label="Energy per inference", unit="mJ"),
     "energy_j": Quantity(label="Energy of training", unit="J"),
+    "lifetime_carbon_g": Quantity(label="Lifetime CO2e", unit="g"),
     "carbon_g": Quantity(label="CO2e of training", unit="g"),
 }
 

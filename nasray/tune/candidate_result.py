@@ -17,7 +17,7 @@ RESERVED = frozenset({CANDIDATE_ID, ARCHITECTURE, STATUS, REASON, SECONDS, METRI
 """Names in a trial's result that no metric may have."""
 
 
-ADDED = ("energy_j", "carbon_g", "latency_ms", "memory_bytes")
+ADDED = ("energy_j", "carbon_g", "lifetime_carbon_g", "latency_ms", "memory_bytes")
 """Metrics that callbacks add to a result, beside what the trial reports."""
 
 

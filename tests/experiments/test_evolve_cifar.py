@@ -88,3 +88,27 @@ def test_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path, capsys):
     assert "200 candidates, maximize accuracy" in said
     assert "Bill before the search" in said and "kg CO2e" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_carbon_can_be_an_objective_and_a_price_and_a_budget_ends_the_search(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    options = ["--evaluations", "500", "--epochs", "1", "--population-size", "4", "--minimize", "lifetime_carbon_g"]
+    options += ["--carbon-weight", "0.01", "--inferences", "1e6", "--budget-hours", str(20 / 3600), "--place", "NOR"]
+    assert run(*options, "--run-dir", run_dir, "--no-progress") == 0
+    said = capsys.readouterr().out
+    assert "price 0.01 per" in said and "so it will be ended early" in said and "Spent: " in said
+    rows = rows_of(run_dir)
+    assert 1 <= len(rows) < 500
+    for row in rows:
+        if row["status"] == "ok":
+            metrics = row["metrics"]
+            assert metrics["lifetime_carbon_g"] > metrics["carbon_g"] > 0
+            assert metrics["carbon_g"] == pytest.approx(metrics["energy_j"] / 3.6e6 * 30.08, rel=0.2)
+    record = json.loads((run_dir / "run.json").read_text())
+    assert record["status"] == "done"
+    assert any("ended by its budget" in notice for notice in record["notices"])
+    assert record["bill"]["total"]["evaluations"] == 500
+    assert (run_dir / "energy.json").exists() and (run_dir / "emissions.csv").exists()
+    assert "Energy and CO2" in (run_dir / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,8 @@ from nasray.carbon.budget import Budget
 from nasray.carbon.intensity import WORLD, CarbonIntensity, carbon_intensity, check_pue
 from nasray.tune.energy.account import ClusterAccount
 
-CHARGED = ("energy_j", "carbon_g")
-"""Metrics that a trial is charged by its node's meter, whatever it reports itself."""
+CHARGED = ("energy_j", "carbon_g", "lifetime_carbon_g")
+"""Metrics that a trial is charged, whatever it reports itself: by its node's meter, and for its expected lifetime."""
 
 Place = Annotated[
     str,
@@ -34,6 +35,8 @@ class EnergySettings:
         place: Country, region or g/kWh, as `carbon_intensity` reads it.
         pue: Power usage effectiveness, at least 1.
         budget: Limits.
+        inferences: Expected of each network over its lifetime.
+        worker_power_w: What one busy worker draws, as a calibration found it; None if unknown.
 
     Raises:
         ValueError: If the place is unknown or a number is out of range.
@@ -42,10 +45,14 @@ class EnergySettings:
     place: str = WORLD
     pue: float = 1.0
     budget: Budget = field(default_factory=Budget)
+    inferences: float = 0.0
+    worker_power_w: float | None = None
 
     def __post_init__(self) -> None:
         carbon_intensity(self.place)  # an unknown place shows before anything is measured
         check_pue(self.pue)
+        if not 0 <= self.inferences < math.inf:
+            raise ValueError(f"`inferences` must be a finite number of at least 0, got {self.inferences}.")
 
     @property
     def intensity(self) -> CarbonIntensity:

@@ -13,6 +13,7 @@ from torch import nn
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
+from nasray.carbon.fu2021 import CarbonFactors
 from nasray.data import ImageData
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
@@ -28,7 +29,8 @@ from nasray.tune.candidate_result import candidate_architecture
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.energy.calibration import Calibration, few_images
 from nasray.tune.energy.hardware_callback import HardwareCostCallback
-from nasray.tune.energy.settings import CHARGED
+from nasray.tune.energy.lifetime_callback import LifetimeCarbonCallback
+from nasray.tune.energy.settings import CHARGED, EnergySettings
 from nasray.tune.measured_again import Remeasure
 from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
 from nasray.tune.progress import Bar
@@ -114,7 +116,7 @@ class TrainedProblem(Problem):
                 formulation=formulation,
                 timeout_s=place.timeout_s,
                 account=account,
-                callbacks=[self._hardware_costs()],
+                callbacks=[self._hardware_costs(), *self._lifetime(place.energy)],
                 on_evaluation=_Counter(bar, len(place.run.evaluations())),
             )
 
@@ -126,6 +128,18 @@ class TrainedProblem(Problem):
         again = NetworkEvaluator(self._networks, self._data, self._config, device)
         where = f"{DeviceFingerprint.of(device, threads=1).describe()}, without other trials"
         return Remeasure(metric="inference_time_s", unit="s", device=where, measure=_on_one_thread(again))
+
+    def _lifetime(self, energy: EnergySettings) -> list[LifetimeCarbonCallback]:
+        if energy.worker_power_w is None:
+            return []
+        return [
+            LifetimeCarbonCallback(
+                CarbonFactors(intensity_g_per_kwh=energy.intensity.g_per_kwh, pue=energy.pue),
+                num_inferences=energy.inferences,
+                power_w=energy.worker_power_w,
+                num_images=len(self._data.holdout),
+            )
+        ]
 
     def _random(self) -> Iterator[Architecture]:
         generator = np.random.default_rng(self._config.seed)
