@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 from rich.console import Console
 
@@ -24,6 +25,7 @@ from nasray.carbon.bill import Bill
 from nasray.carbon.budget import Budget
 from nasray.data import load_image_data
 from nasray.formulations import Formulation, Pareto
+from nasray.hardware.inference_energy import has_counter
 from nasray.objectives import Constraint, Objective
 from nasray.records import RunDirectory
 from nasray.regularised import Regularised
@@ -35,6 +37,7 @@ from nasray.training.config import TrainingConfig
 from nasray.tune.cli_errors import exit_status
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.inference_rows import with_inference_energy
 from nasray.tune.measured_again import check_front
 from nasray.tune.problems.problem import Place
 from nasray.tune.problems.trained import TrainedProblem
@@ -163,6 +166,11 @@ def main(
     with recorded(run, console, bill):
         archive = problem.search(strategy, where, wanted)
     rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",)) if archive.front else []
+    if rows and has_counter("cuda" if torch.cuda.is_available() else "cpu"):
+        found = {solution.architecture.arch_id: solution.architecture for solution in archive.front}
+        rows = with_inference_energy(rows, found, problem.inference_energy, where.progress)
+    else:
+        say(console, "Energy per inference: not measured, as the device has no energy counter that can be read.")
     run.write_front([objective.to_json() for objective in wanted.objectives])
     again = problem.remeasure(wanted)
     check = check_front(run, again, where.progress) if again else None

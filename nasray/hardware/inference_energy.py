@@ -15,7 +15,7 @@ from torch import nn
 
 from nasray.carbon.lease import Lease, Quality
 from nasray.carbon.node_meter import NodeMeter
-from nasray.carbon.sensors import CPU, GPU_PREFIX
+from nasray.carbon.sensors import CPU, GPU_PREFIX, find_sensors
 from nasray.hardware.device import DeviceFingerprint, check_device
 from nasray.hardware.timing import torch_threads
 
@@ -132,6 +132,12 @@ def measure_inference_energy(
         batch_size=input_shape[0],
         window_s=window_s,
     )
+
+
+def has_counter(device: str = "cpu") -> bool:
+    """Return whether a device has an energy counter that can be read, so that energies are more than a model."""
+    domain, _ = _domain(check_device(device))
+    return any(sensor.domain == domain and sensor.kind == "counter" for sensor in find_sensors().sensors)
 
 
 class _Runner:

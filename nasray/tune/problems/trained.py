@@ -18,6 +18,8 @@ from nasray.data import ImageData
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
 from nasray.hardware.device import DeviceFingerprint
+from nasray.hardware.inference_energy import InferenceEnergy, measure_inference_energy
+from nasray.hardware.latency import input_shape
 from nasray.hardware.timing import torch_threads
 from nasray.models.build import NetworkSpace, build_network
 from nasray.objectives import Objective
@@ -128,6 +130,12 @@ class TrainedProblem(Problem):
         again = NetworkEvaluator(self._networks, self._data, self._config, device)
         where = f"{DeviceFingerprint.of(device, threads=1).describe()}, without other trials"
         return Remeasure(metric="inference_time_s", unit="s", device=where, measure=_on_one_thread(again))
+
+    def inference_energy(self, architecture: Architecture) -> InferenceEnergy:
+        """Measure the energy of a network's inference at the batch size of its timing, half a minute of work."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        shape = (self._config.timing_batch_size, *input_shape(self._networks)[1:])
+        return measure_inference_energy(build_network(self._networks, architecture), shape, device=device)
 
     def _lifetime(self, energy: EnergySettings) -> list[LifetimeCarbonCallback]:
         if energy.worker_power_w is None:
