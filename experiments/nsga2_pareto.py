@@ -22,11 +22,13 @@ from nasray.carbon.budget import Budget
 from nasray.objectives import Constraint
 from nasray.optuna_study import SAMPLERS
 from nasray.records import RunDirectory
+from nasray.report.device_fronts import fronts_per_device
 from nasray.tune.cli_errors import exit_status
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.problems.problem import Place
 from nasray.tune.problems.study import SPACES, ParetoSettings, ParetoStudy, front_rows, parse_objectives
+from nasray.tune.problems.table import COMBINE
 from nasray.tune.program import (
     Address,
     DryRun,
@@ -51,6 +53,10 @@ def main(
     space: Annotated[str, Option(help=f"{', '.join(SPACES)}; mobile means sub-networks of a supernet.")] = "mobile",
     table: Annotated[Path | None, Option(help="With tabular: parquet or CSV file.")] = None,
     architecture: Annotated[str | None, Option(help="With tabular: column(s) of the architectures.")] = None,
+    devices: Annotated[
+        str | None, Option(help="With tabular: columns of a cost on several devices, joined by commas.")
+    ] = None,
+    combine: Annotated[str, Option(help=f"How devices become objectives: {', '.join(COMBINE)}.")] = "worst-case",
     minimize: Annotated[list[str] | None, Option(help="Metrics to minimise, joined by commas.")] = None,
     maximize: Annotated[list[str] | None, Option(help="Metrics to maximise, joined by commas.")] = None,
     constraint: Annotated[list[str] | None, Option(help="Limit, as latency_ms<=5. Repeatable.")] = None,
@@ -97,6 +103,8 @@ def main(
         seed=seed,
         table=table,
         architecture=architecture,
+        devices=names_in(devices),
+        combine=combine,
         data=data,
     )
     study = ParetoStudy(settings)
@@ -141,6 +149,8 @@ def main(
     rows = front_rows(archive)
     metrics = archive.formulation.metrics
     console.print(front_table(rows, metrics))
+    for device, solutions in (fronts_per_device(archive, settings.devices) if settings.devices else {}).items():
+        say(console, f"Front against {device} alone: {len(solutions)} networks of this search.")
     say(
         console,
         f"{len(rows)} on the front, {len(archive.solutions)} feasible of {archive.num_evaluations} candidates.",
@@ -149,6 +159,11 @@ def main(
     )
     if json_file:
         json_file.write_text(json.dumps({"front": rows, "hypervolume": archive.hypervolume()}, indent=1))
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Return names joined by commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def front_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Table:

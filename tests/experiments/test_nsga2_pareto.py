@@ -218,3 +218,45 @@ def test_optuna_dashboard_shows_the_front(dashboard, tmp_path):
     assert "accuracy" in page and "latency_ms" in page
     plot = page[page.index("Pareto Front") :]
     assert plot.index('class="points"') < plot.index("History")
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory):
+    """A table whose networks cost the contrary on two devices."""
+    path = tmp_path_factory.mktemp("devices") / "networks.csv"
+    frame = pd.DataFrame([(a, b) for a in range(20) for b in range(20)], columns=list("ab"))
+    frame["phone_ms"], frame["server_ms"] = 1.0 + frame.a, 0.01 * (1 + frame.b)
+    frame["accuracy"] = 0.5 + 0.01 * (frame.a + frame.b)
+    frame.to_csv(path, index=False)
+    options = ["--space", "tabular", "--table", path, "--architecture", "a,b", "--maximize", "accuracy"]
+    return [*options, "--devices", "phone_ms,server_ms", "--evaluations", 120, "--population-size", 20, "--no-progress"]
+
+
+@pytest.mark.parametrize(
+    ("combine", "names"),
+    [
+        ("worst-case", ["worst_device"]),
+        ("weighted", ["weighted_devices"]),
+        ("each", ["phone_ms", "server_ms"]),
+    ],
+)
+def test_one_search_for_several_devices(two_devices, tmp_path, capsys, combine, names):
+    assert run(*two_devices, "--combine", combine, "--run-dir", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert "Front against phone_ms alone" in said and "Front against server_ms alone" in said
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [objective["name"] for objective in record["configuration"]["objectives"]] == ["accuracy", *names]
+    for row in rows_of(tmp_path / "run"):
+        metrics = row["metrics"]
+        shares = [metrics["phone_ms"] / 10.5, metrics["server_ms"] / 0.105]
+        if combine == "worst-case":
+            assert metrics["worst_device"] == pytest.approx(max(shares))
+        elif combine == "weighted":
+            assert metrics["weighted_devices"] == pytest.approx(sum(shares) / 2)
+
+
+def test_devices_need_a_table_and_a_known_combination(two_devices, capsys):
+    assert run("--devices", "a,b", "--dry-run") == 2
+    assert "`devices` must be left out with the space mobile" in capsys.readouterr().err
+    assert run(*two_devices, "--combine", "best", "--dry-run") == 2
+    assert "`combine` must be one of worst-case, weighted, each" in capsys.readouterr().err

@@ -104,10 +104,10 @@ class Calibration:
     def _start_up(self, num_stages: int) -> StageEstimate:
         return self.stage("start-up", _RAY_S + _TUNER_S * num_stages)
 
-    def bill(self, stages: Sequence[StageEstimate], energy: EnergySettings) -> Bill:
-        """Return the bill, once the calibration is over."""
+    def bill(self, stages: Sequence[StageEstimate], energy: EnergySettings, *, is_on_ray: bool = True) -> Bill:
+        """Return the bill, once the calibration is over; with the start of Ray and its Tuners where they are used."""
         return Bill(
-            stages=(self._start_up(len(stages)), *stages),
+            stages=(*([self._start_up(len(stages))] if is_on_ray else []), *stages),
             intensity=energy.intensity,
             pue=energy.pue,
             power_w=self.power_w,

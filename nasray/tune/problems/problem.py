@@ -49,7 +49,8 @@ class Problem(abc.ABC):
     """A search space, and figures for its architectures.
 
     `metrics` are the figures that an evaluation has; `objectives` what a study optimises and `num_evaluations` how many
-    candidates it evaluates, unless it says otherwise; `initial` the architectures that it starts with.
+    candidates it evaluates, unless it says otherwise; `initial` the architectures that it starts with; `is_on_ray` is
+    whether candidates are evaluated on Ray, or in this process.
     """
 
     space: SearchSpace
@@ -57,6 +58,7 @@ class Problem(abc.ABC):
     objectives: Sequence[Objective]
     num_evaluations: int
     initial: Sequence[Architecture] = ()
+    is_on_ray: bool = True
 
     @abc.abstractmethod
     def describe(self) -> list[str]:
@@ -104,7 +106,7 @@ class Problem(abc.ABC):
         with Calibration(device=device) as calibration:
             works = self.calibrate(calibration)
         stages = [work.estimate(calibration, num_evaluations, num_workers) for work in works]
-        return calibration.bill(stages, energy)
+        return calibration.bill(stages, energy, is_on_ray=self.is_on_ray)
 
     def check(self, formulation: Formulation) -> None:
         """Refuse metrics that candidates do not have.

@@ -45,6 +45,8 @@ class ParetoSettings:
         seed: Of everything.
         table: File of a tabular space.
         architecture: Column of its architectures.
+        devices: Its columns with costs on several devices, which become objectives.
+        combine: How they do; one of `COMBINE`.
         data: Folder of images; None for the bundled digits.
     """
 
@@ -58,12 +60,16 @@ class ParetoSettings:
     seed: int = 0
     table: Path | None = None
     architecture: str | None = None
+    devices: tuple[str, ...] = ()
+    combine: str = "worst-case"
     data: Path | None = None
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
             raise ValueError(f"`space` must be one of {', '.join(SPACES)}, got {self.space!r}.")
         is_table = self.space == "tabular"
+        if self.devices and not is_table:
+            raise ValueError(f"`devices` must be left out with the space {self.space}: they are columns of a table.")
         for name in ("table", "architecture", "data", "epochs"):
             if (getattr(self, name) is not None) and is_table != (name in ("table", "architecture")):
                 raise ValueError(f"`{name}` must be left out with the space {self.space}, which has no use for it.")
@@ -81,7 +87,13 @@ class ParetoSettings:
         """
         if self.table and self.architecture:
             names = [*(o.name for o in self.objectives), *(c.metric for c in self.constraints)]
-            return TableProblem(self.table, self.architecture, list(dict.fromkeys(names)))
+            return TableProblem(
+                self.table,
+                self.architecture,
+                list(dict.fromkeys(names)),
+                devices=self.devices,
+                combine=self.combine,
+            )
         images = load_image_data(self.data, max_train=_MAX_TRAIN if self.data else None, seed=self.seed)
         if self.space == "mobile":
             settings = PRESETS["quick"]()
@@ -110,7 +122,10 @@ class ParetoStudy:
 
     def __init__(self, settings: ParetoSettings) -> None:
         self.settings, self.problem = settings, settings.problem()
-        self.formulation = Pareto(settings.objectives or self.problem.objectives, settings.constraints)
+        objectives = settings.objectives or self.problem.objectives
+        if settings.devices:
+            objectives = (*settings.objectives, *self.problem.objectives)
+        self.formulation = Pareto(objectives, settings.constraints)
         self.problem.check(self.formulation)
         self.num_evaluations = self.strategy(None, "check").num_evaluations
 
