@@ -17,7 +17,7 @@ from nasray.search.split_objectives import SplitObjectives
 from nasray.search.strategy import State
 from nasray.spaces.space import SearchSpace
 
-_SHORTLIST, _SAMPLE, _SAMPLE_PER_ASK = 512, 600, 2
+_SHORTLIST, _SAMPLE, _SAMPLE_PER_ASK = 512, 600, 1.5
 _ONE_AT_A_TIME, _MOST_AT_ONCE = 200, 1000
 _TUNED_OFTEN, _LATEST, _FROM_FRONT = 500, 300, 200
 
@@ -183,7 +183,7 @@ class SurrogateSearch(CandidateSearch):
         """Return the rows of all candidates that may be asked for, of a new sample where the space is large."""
         if self._pools.whole is None:
             parents = self._front.trial_ids or self._usable[-_SHORTLIST:]
-            count = max(_SAMPLE, _SAMPLE_PER_ASK * batch_size)
+            count = max(_SAMPLE, int(_SAMPLE_PER_ASK * batch_size))
             self._sample(count=count, parents=parents, seed=self._draw_seed())
         return self._open(np.flatnonzero(self._split.meets_known(self._pool.known_NK)).tolist())
 
