@@ -15,6 +15,7 @@ import torch
 from _benchmark import Parser, write_json
 
 from nasray.architecture import Architecture
+from nasray.differentiable.relaxed_network import RelaxedNetwork, darts_supernet
 from nasray.hardware.counter import count_macs
 from nasray.models.anytime import ExitSequence
 from nasray.models.msdnet import MSDNet
@@ -47,10 +48,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A network to count: its plan, how it is built, its input, and the published figures."""
+    """A network to count: its plan, how it is built, its input, and the published figures.
+
+    A supernet has no plan, as no single network is meant; then the module alone is counted, without the alphas.
+    """
 
     name: str
-    plan: Plan
+    plan: Plan | None
     build: Callable[[], torch.nn.Module]
     in_channels: int
     resolution: int
@@ -76,6 +80,15 @@ def references() -> list[Reference]:
         *mobile,
         darts("darts-v2-cifar10", darts_cifar(), 3_349_342, 528_360_000),
         darts("darts-v2-imagenet", darts_imagenet(), 4_718_752, 529_910_000),
+        Reference(
+            name="darts-supernet",
+            plan=None,
+            build=darts_supernet,
+            in_channels=3,
+            resolution=32,
+            parameters=1_930_618,
+            macs=None,
+        ),
         msdnet("msdnet-cifar100", MSDNetSettings(num_classes=100), 3_067_960, 75_490_000),
         msdnet("msdnet-cifar10", MSDNetSettings(num_classes=10), 2_986_690, 75_410_000),
     ]
@@ -125,14 +138,17 @@ def measure(reference: Reference) -> Row:
     """Count one network in both ways."""
     with torch.device("meta"):
         module = reference.build()
+    weights = module.weights if isinstance(module, RelaxedNetwork) else module.parameters()
+    parameters = sum(parameter.numel() for parameter in weights)
+    macs = count_macs(module, (1, reference.in_channels, reference.resolution, reference.resolution))
     return Row(
         name=reference.name,
-        parameters=reference.plan.parameters,
-        macs=reference.plan.macs,
+        parameters=reference.plan.parameters if reference.plan else parameters,
+        macs=reference.plan.macs if reference.plan else macs,
         published_parameters=reference.parameters,
         published_macs=reference.macs,
-        counter_parameters=sum(parameter.numel() for parameter in module.parameters()),
-        counter_macs=count_macs(module, (1, reference.in_channels, reference.resolution, reference.resolution)),
+        counter_parameters=parameters,
+        counter_macs=macs,
     )
 
 

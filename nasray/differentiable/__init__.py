@@ -1,0 +1,1 @@
+"""Differentiable search: relaxed networks, bilevel optimisation, expected costs and derivation."""

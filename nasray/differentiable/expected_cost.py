@@ -1,0 +1,207 @@
+"""What a relaxed network is expected to cost, differentiable in its architecture parameters.
+
+Each operation's cost is summed over all cells of its kind. A mixture's expected cost is that of a network whose every
+edge draws an operation with the mixture's weights; it is exact for certain mixtures. As a derived network keeps two
+edges of each node, it is cheaper than the mixture that it comes from unless that has learned "none" on the others.
+
+Tensor letters: E edges, O operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nasray.carbon.carbon_terms import OperationLimit, budget_penalty, expected_carbon_g
+from nasray.differentiable.relaxed_network import RelaxedNetwork
+from nasray.hardware.timing import time_runs
+from nasray.models.darts_operations import operation
+from nasray.models.multi_scale_network import CellInputs, Classifier, build_stem
+from nasray.spaces.genotype import NUM_INPUTS, OPERATIONS, Genotype, cell_edges
+from nasray.spaces.multi_scale_costs import operation_convolutions, total_macs
+from nasray.spaces.multi_scale_layout import MultiScaleSettings, Position
+from nasray.spaces.multi_scale_plan import MultiScalePlan
+
+OperationCost = Callable[[str, int, int, int], float]
+"""Takes an operation's name, its channels, the side of its input in pixels and its stride; gives its cost."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CostTable:
+    """The cost of each operation on each edge, summed over the cells of a kind, for a pass through all exits.
+
+    Args:
+        unit: What is counted, such as "macs", "latency_ms", "energy_j" or "carbon_g"; of one image, or of the batch
+            that was measured.
+        normal: (E, O) costs in normal cells.
+        reduce: (E, O) costs in reduction cells.
+        fixed: Cost of everything else: stems, inputs of cells, classifiers.
+    """
+
+    unit: str
+    normal: Tensor
+    reduce: Tensor
+    fixed: float
+
+    def expected(self, network: RelaxedNetwork) -> Tensor:
+        """Return the expected cost of a network, a scalar with gradients for its architecture parameters."""
+        found: Tensor = self.fixed + expected_carbon_g(self.probabilities(network), self.of_operations(network))
+        return found
+
+    def probabilities(self, network: RelaxedNetwork) -> Tensor:
+        """Return the weights of both mixtures, one below the other, (2E, O)."""
+        return torch.cat([mixture.probabilities() for mixture in network.mixtures])
+
+    def of_operations(self, network: RelaxedNetwork) -> Tensor:
+        """Return the costs in both kinds of cells, one below the other, (2E, O), where the network computes."""
+        return torch.cat([self.normal, self.reduce]).to(network.alphas[0])
+
+    def scaled(self, unit: str, factor: float) -> CostTable:
+        """Return the table in another unit: a latency in ms times W / 1000 is an energy in J.
+
+        Raises:
+            ValueError: If the factor is not positive.
+        """
+        if not (math.isfinite(factor) and factor > 0):
+            raise ValueError(f"`factor` must be a positive number, got {factor}.")
+        return CostTable(unit=unit, normal=self.normal * factor, reduce=self.reduce * factor, fixed=self.fixed * factor)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CostTerm:
+    """A term for the loss of the architecture parameters.
+
+    Args:
+        table: Costs.
+        weight: Of the term beside the cross entropy.
+        target: The cost that is free, in the table's unit; None charges for all of it, in units of the cost with which
+            the search began.
+        limit: What one operation, over all its cells of a kind, may emit or compute; it needs a table of carbon.
+        macs: Multiply-adds, for a limit that concerns them.
+
+    Raises:
+        ValueError: If the weight is negative, the target is not above the fixed cost, or a limit lacks its tables.
+
+    Source: Fu et al. 2021, Sec. 3.1 (b), for limit and budget; Cai et al. 2019 (ProxylessNAS) for the expectation.
+    Deviation: the hinge is relative to what the fixed part leaves of the target.
+    """
+
+    table: CostTable
+    weight: float
+    target: float | None = None
+    limit: OperationLimit | None = None
+    macs: CostTable | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise ValueError(f"`weight` must be a finite number of at least 0, got {self.weight}.")
+        if self.target is not None and not self.target > self.table.fixed:
+            raise ValueError(
+                f"`target` must be above {self.table.fixed:g} {self.table.unit}, what the network costs without "
+                f"operations, got {self.target:g}. Raise it or search in a smaller layout."
+            )
+        if self.limit is not None and self.table.unit != "carbon_g":
+            raise ValueError(f"`limit` must come with a table of carbon_g, got one of {self.table.unit}.")
+
+    def loss(self, network: RelaxedNetwork, *, initial: float) -> Tensor:
+        """Return the term.
+
+        Args:
+            network: Whose mixtures cost.
+            initial: Expected cost with which the search began.
+        """
+        if self.target is None:
+            return self.weight * self.table.expected(network) / initial
+        penalty: Tensor = budget_penalty(
+            self.table.probabilities(network),
+            self.table.of_operations(network),
+            budget_g=self.target - self.table.fixed,
+        )
+        return self.weight * penalty
+
+    def forbid_broken(self, network: RelaxedNetwork) -> None:
+        """Leave out of the mixtures what breaks the limit; skip connections and poolings cost no multiply-adds.
+
+        Raises:
+            ValueError: If an edge would have no operation left.
+        """
+        if self.limit is None:
+            return
+        for name, mixture in zip(("normal", "reduce"), network.mixtures, strict=True):
+            macs = None if self.macs is None else getattr(self.macs, name)
+            mixture.forbid(self.limit.broken(getattr(self.table, name), macs))
+
+
+def cost_table(settings: MultiScaleSettings, unit: str, cost: OperationCost, *, fixed: float) -> CostTable:
+    """Return the table of a layout; `cost` is asked once for each operation, size and stride."""
+    known: dict[tuple[str, int, int, int], float] = {}
+    edges = cell_edges(settings.num_nodes)
+    tables = {kind: torch.zeros(len(edges), len(OPERATIONS), dtype=torch.float64) for kind in (False, True)}
+    for position in settings.positions:
+        if position.layer < 0:
+            continue
+        is_reduction, channels = settings.is_reduction(position.layer), settings.cell_channels(position.layer)
+        for row, (source, _) in enumerate(edges):
+            stride = 2 if is_reduction and source < NUM_INPUTS else 1
+            side = _entering_side(settings, position) if stride == 2 else settings.side(position)
+            for column, name in enumerate(OPERATIONS):
+                key = (name, channels, side, stride)
+                if key not in known:
+                    known[key] = cost(*key)
+                tables[is_reduction][row, column] += known[key]
+    return CostTable(unit=unit, normal=tables[False], reduce=tables[True], fixed=fixed)
+
+
+def macs_table(settings: MultiScaleSettings) -> CostTable:
+    """Return multiply-adds in closed form, as a derived network's plan counts them over all exits."""
+
+    def macs(name: str, channels: int, side: int, stride: int) -> float:
+        return float(total_macs(operation_convolutions(name, channels, -(-side // stride), stride=stride)))
+
+    free = [("max_pool_3x3", source) for _ in range(settings.num_nodes) for source in (0, 1)]
+    without = MultiScalePlan(genotype=Genotype.of(free, free), settings=settings)
+    return cost_table(settings, "macs", macs, fixed=float(without.cumulative_macs(settings.exits)))
+
+
+def latency_table(
+    settings: MultiScaleSettings, *, device: torch.device | str = "cpu", batch_size: int = 1, budget_s: float = 0.02
+) -> CostTable:
+    """Measure each operation alone on this device, in ms for a batch: a lookup table without overlaps and caches.
+
+    Args:
+        settings: Layout.
+        device: Where to measure.
+        batch_size: Images at once.
+        budget_s: Time for each of the different operations; a network has about a hundred.
+    """
+    place = torch.device(device)
+
+    def measured(module: nn.Module, *shapes: tuple[int, int]) -> float:
+        inputs = [torch.randn(batch_size, channels, side, side, device=place) for channels, side in shapes]
+        module = module.to(place).eval()
+        with torch.inference_mode():
+            return time_runs(lambda: module(*inputs), device=place, budget_s=budget_s).median_ms
+
+    def latency(name: str, channels: int, side: int, stride: int) -> float:
+        is_free = name == "none" or (name == "skip_connect" and stride == 1)
+        return 0.0 if is_free else measured(operation(name, channels, stride), (channels, side))
+
+    fixed = 0.0
+    for position in settings.positions:
+        sources = [(settings.width(source), settings.side(source)) for source in settings.inputs(position)]
+        module = build_stem(settings, position) if position.layer < 0 else CellInputs(settings, position)
+        fixed += measured(module, *(sources or [(settings.in_channels, settings.resolution)]))
+    for exit in range(1, settings.exits + 1):
+        place_of_exit = settings.exit_position(exit)
+        shape = (settings.width(place_of_exit), settings.side(place_of_exit))
+        fixed += measured(Classifier(shape[0], settings.num_classes), shape)
+    return cost_table(settings, "latency_ms", latency, fixed=fixed)
+
+
+def _entering_side(settings: MultiScaleSettings, position: Position) -> int:
+    """Return the side of a cell's nodes 0 and 1."""
+    return settings.side(Position(position.layer - 1, position.scale))
