@@ -116,7 +116,9 @@ def main(
     images = load_image_data(data, max_train=max_train or (10_000 if data else None), resolution=resolution, seed=seed)
     space = ChainSpace(num_classes=images.num_classes, in_channels=images.channels, resolution=images.resolution)
     recipe = training(epochs or (5 if data else 10))
-    problem = TrainedProblem(space, images, recipe, seed=seed, objectives=OBJECTIVES, num_evaluations=evaluations)
+    problem = TrainedProblem(
+        space, images, recipe, seed=seed, objectives=OBJECTIVES, num_evaluations=evaluations, has_lifetime=True
+    )
     wanted = formulation(minimize or (), constraint or ())
     problem.check(wanted)
     say(console, images.notice, *problem.describe())

@@ -117,7 +117,14 @@ def main(
     images = load_image_data(data, max_train=settings.max_train if data else max_train)
     run = NetAdaptRun(settings, images, seeds=seed or [0], latency_table=latency_table)
     say(console, images.notice, *run.describe())
-    bill = netadapt_bill(run, energy, num_workers=workers or max(local_resources()), training_workers=training_workers)
+    cpus, gpus = local_resources()
+    bill = netadapt_bill(
+        run,
+        energy,
+        num_workers=workers or gpus or cpus,
+        training_workers=training_workers,
+        device="cuda" if gpus else "cpu",
+    )
     say(console, *bill.lines(budget))
     if dry_run:
         return

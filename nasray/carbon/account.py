@@ -16,6 +16,7 @@ from nasray.carbon.ledger import EnergyLedger
 from nasray.carbon.node_meter import NodeMeter
 
 _REFRESH_S = 1.0
+_MOST_RESERVED = 0.8
 _REFRESH_SHARE, _WRITE_SHARE = 0.05, 0.01
 """Most of the process's time that goes into fetching and writing figures."""
 
@@ -44,7 +45,7 @@ class EnergyAccount(abc.ABC):
         self.budget, self.folder = budget or Budget(), folder
         self.ledger = EnergyLedger.of_folder(folder, intensity=intensity, pue=pue)
         self._earlier_hours, self._start_s = self.ledger.hours, time.monotonic()
-        self._next_refresh = self._next_write = 0.0
+        self._next_refresh = self._next_write = self._known_j = 0.0
 
     def start(self) -> None:
         """Begin to meter, with this process as search overhead.
@@ -72,6 +73,17 @@ class EnergyAccount(abc.ABC):
     ) -> None:
         self.stop()
 
+    def go_on_in(self, folder: Path) -> None:
+        """Keep the account in a folder from now on; one that is there is gone on with.
+
+        Raises:
+            ValueError: If the account in the folder is damaged.
+        """
+        earlier = EnergyLedger.of_folder(folder, intensity=self.ledger.intensity, pue=self.ledger.pue)
+        self._earlier_hours += earlier.hours
+        earlier.add_all(self.ledger)
+        self.folder, self.ledger = folder, earlier
+
     def spending(self) -> Spending:
         """Return what the experiment has used so far, as of the last refresh."""
         energy_j = self.ledger.energy_j
@@ -87,14 +99,23 @@ class EnergyAccount(abc.ABC):
         return self.budget.used(self.spending())
 
     def is_spent(self, reserve: Spending | None = None) -> bool:
-        """Return whether the budget is used up, less what is reserved for later.
+        """Return whether the budget is used up, less what is reserved for later, as of the last refresh.
 
-        Where a meter was lost on the way, only what is still known counts.
+        Where a part of the energy is unknown, the known part counts. At most four fifths are reserved, so that there is
+        something to search with.
         """
-        try:
-            return bool(self.budget) and self.used() + (self.budget.used(reserve) if reserve else 0.0) >= 1
-        except ValueError:
+        if not self.budget:
             return False
+        known = Spending(hours=self._hours(), energy_j=self._known_j, carbon_g=self.ledger.carbon_g(self._known_j))
+        return self.budget.used(known) + self._reserved(reserve) >= 1
+
+    def _reserved(self, reserve: Spending | None) -> float:
+        if reserve is None:
+            return 0.0
+        try:
+            return min(self.budget.used(reserve), _MOST_RESERVED)
+        except ValueError:  # what later stages take is unknown
+            return 0.0
 
     def refresh(self, *, now: bool = False) -> None:
         """Take in new figures, about once a second whenever called more often, and write them now and then.
@@ -133,6 +154,8 @@ class EnergyAccount(abc.ABC):
     def _take_in(self, snapshots: Iterable[Mapping[str, Any]]) -> None:
         for snapshot in snapshots:
             self.ledger.add(snapshot)
+        if self.budget:
+            self._known_j = self.ledger.known_j
 
     def _hours(self) -> float:
         return self._earlier_hours + (time.monotonic() - self._start_s) / 3600

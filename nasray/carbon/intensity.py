@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from nasray.carbon.codecarbon_quiet import codecarbon_name, quiet_codecarbon
 
 WORLD = "world"
-"""The place that stands for the world's average; never taken unless it is asked for."""
+"""The place that stands for the world's average. No unknown place becomes it."""
 
 _CANADA_NOTE = "burning only, no biomass"  # codecarbon's factors for provinces: coal, petroleum and gas
 

@@ -69,6 +69,17 @@ class EnergyLedger:
         return math.fsum(known) if len(known) == len(energies) else None
 
     @property
+    def known_j(self) -> float:
+        """Joules that the experiment is charged as far as they are known."""
+        domains = (domain for lease in self._stored_leases() for domain in lease["energy"]["domains"].values())
+        return math.fsum(domain["energy_j"] or 0.0 for domain in domains)
+
+    def add_all(self, other: EnergyLedger) -> None:
+        """Take all snapshots of another ledger."""
+        for snapshot in other._snapshots.values():
+            self.add(snapshot)
+
+    @property
     def quality(self) -> Quality:
         """The worst quality of what the experiment is charged."""
         return worst_quality({lease["energy"]["quality"] for lease in self._stored_leases()})
@@ -132,7 +143,9 @@ class EnergyLedger:
             ledger.hours = float(value["hours"])
             for snapshot in value["meters"]:
                 ledger.add(snapshot)
-        except (KeyError, TypeError) as error:
+            list(ledger._leases())  # a lease that cannot be read shows here
+            ledger.nodes()
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"A ledger must hold what `EnergyLedger.to_json` writes ({error!r}).") from error
         return ledger
 

@@ -33,7 +33,7 @@ def energy(account: Mapping[str, Any] | None, run: Mapping[str, Any]) -> Html | 
         element(
             "p",
             f"Not covered: {', '.join(account['not_covered'])}. Other is work that is not this run's; idle is what "
-            "nobody reserved.",
+            "nobody reserved. The calibration before the search and measurements after it are not in it.",
             class_="note",
         ),
     )

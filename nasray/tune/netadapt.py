@@ -156,7 +156,9 @@ class NetAdaptRun:
             stages = Stages(run, progress, account, reserve=None if bill is None else bill.spending(["final"]))
             costs = self._costs(stages)
             self._run_stages(stages, costs, num_workers, training_workers)
-            rows = with_energy(self._results(stages, costs), bill.power_w if bill else None)
+            # The bill's power is that of the device that trains: no estimate for latencies of another one.
+            is_same = self.settings.latency_device.startswith(Workers.available(num_workers).device)
+            rows = with_energy(self._results(stages, costs), bill.power_w if bill and is_same else None)
             account.refresh(now=True)
             points = paybacks(rows, search_j=account.ledger.energy_j, baseline=baseline)
         run.update(results=rows, break_even=[point.describe() for point in points], status="done")

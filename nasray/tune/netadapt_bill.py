@@ -10,7 +10,9 @@ from nasray.tune.netadapt import NetAdaptRun
 from nasray.tune.problems.subnets import SubnetProblem
 
 
-def netadapt_bill(run: NetAdaptRun, energy: EnergySettings, *, num_workers: int, training_workers: int = 1) -> Bill:
+def netadapt_bill(
+    run: NetAdaptRun, energy: EnergySettings, *, num_workers: int, training_workers: int = 1, device: str = "cpu"
+) -> Bill:
     """Return what a run will probably cost, after a calibration of some seconds.
 
     Args:
@@ -18,13 +20,14 @@ def netadapt_bill(run: NetAdaptRun, energy: EnergySettings, *, num_workers: int,
         energy: Where the electricity is from.
         num_workers: Evaluators of a search, and trainings at a time.
         training_workers: Data-parallel workers of a training.
+        device: Where a worker computes.
     """
     settings, num_seeds = run.settings, len(run.seeds)
     largest = run.space.largest()
     parameters = run.space.plan(largest).parameters
     subnets = SubnetProblem(settings, run.data, seed=run.seeds[0], batch_size=1)
     final = NetworkJob(network=run.space.spec, training=settings.final, architecture=largest)
-    with Calibration() as calibration:
+    with Calibration(device=device) as calibration:
         supernet, candidates = subnets.calibrate(calibration)
         final_s = calibration.training_s(final, run.data)
     # A network at its target trains in about its share of the initial network's time.

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 from rich.console import Console
 
@@ -65,10 +64,14 @@ def announce(
     cpus, gpus = local_resources()
     if address is not None:
         say(console, "The cluster's workers are taken to be as fast as this machine.")
+    elif num_workers is not None and num_workers > cpus:
+        raise ValueError(f"`workers` must be at most {cpus}, the processors of this machine, got {num_workers}.")
+    # Several workers on one GPU share it, so that they are no faster than one.
+    workers = min(num_workers or gpus, gpus) if gpus else num_workers or cpus
     bill = problem.bill(
         energy,
         num_evaluations=num_evaluations,
-        num_workers=num_workers or gpus or cpus,
+        num_workers=workers,
         device="cuda" if gpus else "cpu",
     )
     say(console, *bill.lines(energy.budget))
@@ -76,10 +79,11 @@ def announce(
 
 
 def local_resources() -> tuple[int, int]:
-    """Return the processors and GPUs of this machine that this process may use."""
+    """Return the processors and GPUs of this machine that this process may use, as Ray counts them."""
     import torch
+    from ray._private.utils import get_num_cpus
 
-    return len(psutil.Process().cpu_affinity() or [0]), torch.cuda.device_count()
+    return int(get_num_cpus()), torch.cuda.device_count()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from nasray.carbon.bill import Bill, StageEstimate, duration
 from nasray.carbon.budget import Budget, Spending
 from nasray.carbon.intensity import CarbonIntensity
 from nasray.carbon.ledger import EnergyLedger
+from nasray.carbon.snapshot_part import SnapshotPart
 
 HALF = CarbonIntensity(g_per_kwh=500.0, source="test")
 
@@ -131,3 +132,71 @@ def test_a_later_snapshot_may_leave_out_leases_that_ended_before() -> None:
     ledger.check()
     assert ledger.owners()["a"].energy_j == 3.0
     assert ledger.energy_j == 3.0
+
+
+def snapshot(leases, *, node_j, idle_j, sequence=1, duration_s=10.0):
+    trials_j = sum(leases.values())
+    domain = {"node_j": node_j, "trials_j": trials_j, "other_j": node_j - idle_j - trials_j, "idle_j": idle_j}
+    energy = {"duration_s": 1.0, "num_attempts": 1, "closed_by": None, "stage": "s", "quality": "measured"}
+    return {
+        "node": "n",
+        "meter_id": "m",
+        "sequence": sequence,
+        "duration_s": duration_s,
+        "domains": {"cpu": domain | {"quality": "measured", "source": "x", "missing_s": 0.0, "idle_power_w": 1.0}},
+        "leases": {
+            key: {
+                "lease": {},
+                "energy": energy
+                | {"owner": key, "energy_j": joules}
+                | {"domains": {"cpu": {"energy_j": joules, "quality": "measured", "source": "x", "missing_s": 0.0}}},
+            }
+            for key, joules in leases.items()
+        },
+    }
+
+
+def test_an_account_gets_its_part_of_a_meter_that_serves_others_too() -> None:
+    part = SnapshotPart(snapshot({"stranger": 5.0, "gone": 7.0}, node_j=20.0, idle_j=2.0))
+    now = snapshot({"stranger": 9.0, "mine": 3.0, "gone": 7.0}, node_j=40.0, idle_j=5.0, sequence=2, duration_s=30.0)
+    mine = part.of(now)
+    ledger = EnergyLedger(intensity=HALF)
+    ledger.add(mine)
+    ledger.check()
+    domain = mine["domains"]["cpu"]
+    assert (domain["node_j"], domain["trials_j"], domain["idle_j"]) == (20.0, 3.0, 3.0)
+    assert domain["other_j"] == 14.0  # the stranger's 4 among them
+    assert mine["duration_s"] == 20.0
+    assert ledger.owners().keys() == {"mine"}
+
+
+def test_a_meter_of_its_own_is_the_whole_part() -> None:
+    whole = snapshot({"mine": 3.0}, node_j=10.0, idle_j=2.0)
+    mine = SnapshotPart().of(whole)
+    assert mine["domains"] == whole["domains"] and mine["leases"] == whole["leases"]
+    assert mine["meter_id"] != whole["meter_id"]
+
+
+def test_a_budget_counts_what_is_known_where_a_part_is_unknown() -> None:
+    account = LocalAccount(HALF, budget=Budget(kwh=1e-6))  # 3.6 J
+    value = snapshot({"known": 3.0, "half": 1.0}, node_j=10.0, idle_j=2.0)
+    value["leases"]["half"]["energy"]["domains"]["gpu:x"] = {
+        "energy_j": None,
+        "quality": "unavailable",
+        "source": "no counter",
+        "missing_s": 0.0,
+    }
+    value["leases"]["half"]["energy"]["energy_j"] = None
+    account._take_in([value])
+    assert account.spending().energy_j is None
+    assert account.is_spent()
+
+
+def test_an_account_whose_leases_cannot_be_read_is_refused(tmp_path) -> None:
+    with LocalAccount(HALF, folder=tmp_path):
+        pass
+    value = json.loads((tmp_path / "energy.json").read_text())
+    value["meters"][0]["leases"] = {"m-0": {"lease": {}}}
+    (tmp_path / "energy.json").write_text(json.dumps(value))
+    with pytest.raises(ValueError, match=r"energy\.json is damaged"):
+        EnergyLedger.of_folder(tmp_path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,14 @@ _TIMEOUT_S = 10.0
 class EnergyCallback(tune.Callback):
     """Adds `energy_j`, `carbon_g` and `energy_quality` to every result of a Tuner; works with any trainable.
 
-    The figures count from the trial's start, over all its attempts, for its process and children, and stand in Ray's
-    logs and in the ResultGrid. Unknown energy is None. After the experiment, `energy.json` and `emissions.csv` in its
-    folder hold the account of every node: trials, overhead, other work and idle time add up to what the node used.
+    The figures count from the trial's start, over all its attempts, for its process and children. They stand in the
+    ResultGrid, and in the logs of callbacks that come after this one; Ray shows them neither to schedulers nor to
+    searchers while a trial runs, so that they cannot be a Tuner's metric. Unknown energy is None. `energy.json` and
+    `emissions.csv` in the experiment's folder hold the account of every node: trials, overhead, other work and idle
+    time add up to what the node used. A restored experiment goes on with it.
 
     Actors and data-parallel workers that a trial starts are processes of their own; what they use counts as other work
-    unless they call `metered()`.
+    unless they call `metered(owner=...)`, and then stands in the account alone.
 
     Args:
         place: Country, region or g/kWh of the electricity, as `carbon_intensity` reads it.
@@ -51,6 +56,7 @@ class EnergyCallback(tune.Callback):
         self._settings = (place, pue, stage)
         self._account, self._owns = account or ClusterAccount(carbon_intensity(place), pue=pue), account is None
         self._leases: dict[str, _TrialLease] = {}
+        self._earlier: dict[str, LeaseEnergy] = {}
 
     # Ray pickles callbacks to restore an experiment: the settings go on, a new account starts.
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,8 +70,11 @@ class EnergyCallback(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Charge the trial's process from before its first step on."""
+        if self._owns and self._account.folder is None:
+            self._account.go_on_in(_folder(trial))
+            self._earlier = self._account.ledger.owners()
         self._account.watch_new_nodes()
-        lease = self._leases.setdefault(trial.trial_id, _TrialLease())
+        lease = self._leases.setdefault(trial.trial_id, _TrialLease(self._earlier.pop(trial.trial_id, None)))
         lease.end()
         lease.begin(trial.temporary_state.ray_actor, trial.trial_id, self._settings[2])
 
@@ -91,15 +100,16 @@ class EnergyCallback(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Fetch what the meters have counted."""
-        self._account.refresh()
+        with _no_failure():
+            self._account.refresh()
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Write the account of an experiment of its own into its folder."""
         for lease in self._leases.values():
             lease.stop()
         if self._owns:
-            self._account.folder = _folder(trials[0]) if trials else None
-            self._account.stop()
+            with _no_failure():
+                self._account.stop()
 
 
 def _restored(place: str | float, pue: float, stage: str) -> EnergyCallback:
@@ -109,8 +119,8 @@ def _restored(place: str | float, pue: float, stage: str) -> EnergyCallback:
 class _TrialLease:
     """The leases of one trial, an attempt after the other; all that goes wrong makes its energy unknown."""
 
-    def __init__(self) -> None:
-        self._earlier: LeaseEnergy | None = None
+    def __init__(self, earlier: LeaseEnergy | None = None) -> None:
+        self._earlier = earlier
         self._opening: Any = None
         self._is_known = True
 
@@ -151,7 +161,16 @@ class _TrialLease:
 
 
 def _open_in_actor(trial_id: str, stage: str, trainable: Any) -> OpenLease | None:
-    return open_lease_here(trial_id, stage)
+    return open_lease_here(trial_id, stage, is_new=True)
+
+
+@contextmanager
+def _no_failure() -> Iterator[None]:
+    """Say that figures could not be kept; an experiment must not be lost over that."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        warnings.warn(f"The energy account could not be written: {error}", stacklevel=3)
 
 
 def _folder(trial: Any) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from ray.exceptions import RayError
 
 from nasray.hardware.cost import CostValue
 
-_TIMEOUT_S = 600.0
+_TIMEOUT_S = 60.0
 
 Costs = Mapping[str, CostValue]
 
@@ -97,7 +96,7 @@ def _measure(
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        # The trial's own random numbers must not change because somebody looks at its network.
+        # torch's own random numbers on the CPU must not change because somebody looks at the network.
         with torch.random.fork_rng(devices=[]):
             return module_costs(build(config), input_shape, device=place, latency_budget_s=latency_budget_s)
     except Exception as error:
@@ -109,4 +108,4 @@ def _in_actor(measure: Callable[[], Costs | str], trainable: Any) -> Costs | str
 
 
 def _key(config: dict[str, Any]) -> str:
-    return json.dumps(config, sort_keys=True, default=repr)
+    return repr(config)  # JSON has no keys but text

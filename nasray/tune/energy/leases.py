@@ -61,7 +61,7 @@ _numbers = itertools.count()
 _current: OpenLease | None = None
 
 
-def open_lease_here(owner: str, stage: str) -> OpenLease | None:
+def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLease | None:
     """Charge this process, with its children and what Ray reserved for it, to an owner from now on.
 
     A process works for one owner at a time: a lease of another owner ends, the same owner's goes on.
@@ -69,15 +69,16 @@ def open_lease_here(owner: str, stage: str) -> OpenLease | None:
     Args:
         owner: A trial id, or `OVERHEAD`.
         stage: Part of the work.
+        is_new: Whether the same owner's lease ends as well, as that of an earlier attempt does.
 
     Returns:
         The lease; None if no meter runs on this node.
     """
     global _current
-    if _current is not None and _current.owner == owner:
+    if _current is not None and _current.owner == owner and not is_new:
         return _current
-    before, _current = _current, None
-    meter = before.meter if before else meter_of_this_node()
+    _current = None
+    meter = meter_of_this_node()
     if meter is None:
         return None
     context = ray.get_runtime_context()
@@ -91,8 +92,7 @@ def open_lease_here(owner: str, stage: str) -> OpenLease | None:
         attempt=next(_numbers),
     )
     try:
-        opening = meter.open.remote(lease, _gpu_shares(context, reserved), before.lease_id if before else None)
-        lease_id = ray.get(opening, timeout=_TIMEOUT_S)
+        lease_id = ray.get(meter.open.remote(lease, _gpu_shares(context, reserved)), timeout=_TIMEOUT_S)
     except (RayError, ValueError, TimeoutError):
         return None
     _current = OpenLease(owner, meter, lease_id)
@@ -139,34 +139,43 @@ class Window:
 
 
 @contextmanager
-def metered(stage: str = "trial") -> Iterator[Window]:
+def metered(stage: str = "trial", *, owner: str | None = None) -> Iterator[Window]:
     """Tell what the block costs in energy, inside a trial whose Tuner has an `EnergyCallback`.
 
     Charges everything of this process and its children, so two blocks at a time in one process see each other. Without
-    a meter on the node the window is `unavailable`.
+    a meter on the node the window is `unavailable`. In an actor or task that a trial started, name the trial: what the
+    block uses is then charged to it, and counts as other work without.
 
     Args:
-        stage: Part of the work, if the trial has no lease yet.
+        stage: Part of the work, if this process has no lease yet.
+        owner: Trial to charge, if this process has no lease yet; by default the one that runs in it.
 
     Yields:
         The window, whose figures are set at the end of the block.
     """
-    window = Window()
-    lease = open_lease_here(_owner(), stage) if ray.is_initialized() else None
-    before = lease.energy() if lease else None
+    is_opened_here = _current is None
+    lease = open_lease_here(owner or _owner(), stage) if ray.is_initialized() else None
+    before, window = lease.energy() if lease else None, Window()
     try:
         yield window
     finally:
-        after = lease.energy() if lease else None
-        if before is not None and after is not None:
-            window.seconds = after.duration_s - before.duration_s
-            window.quality, window.source = after.quality, after.source
-            if after.energy_j is not None and before.energy_j is not None:
-                window.energy_j = after.energy_j - before.energy_j
+        _fill(window, lease, before)
+        if is_opened_here:
+            close_lease_here()
+
+
+def _fill(window: Window, lease: OpenLease | None, before: LeaseEnergy | None) -> None:
+    after = lease.energy() if lease else None
+    if before is None or after is None:
+        return
+    window.seconds = after.duration_s - before.duration_s
+    window.quality, window.source = after.quality, after.source
+    if after.energy_j is not None and before.energy_j is not None:
+        window.energy_j = after.energy_j - before.energy_j
 
 
 def _owner() -> str:
-    """Return the trial that this process works for."""
+    """Return the trial that this process works for; a process that works for none is its own."""
     if _current is not None:
         return _current.owner
     from ray import tune

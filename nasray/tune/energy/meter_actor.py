@@ -13,9 +13,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from nasray.carbon.cross_check import CrossCheck
 from nasray.carbon.lease import Lease, LeaseEnergy
 from nasray.carbon.node_meter import NodeMeter
-from nasray.carbon.nvml import uuids_by_index
+from nasray.carbon.sensors import gpu_uuids
 
 _TICK_S = 1.0
+
+_started: dict[tuple[str, str], Any] = {}
+"""Meters by job and node. A handle that came by name alone would not keep its actor alive."""
 
 
 class MeterActor:
@@ -31,21 +34,24 @@ class MeterActor:
         if self._meter.has_unknown_idle_power:
             self._meter.calibrate()
         self._cross_check = CrossCheck.start() if is_cross_checked else None
+        self._lease_of: dict[tuple[int, float], str] = {}
+        self._lock = threading.Lock()
         self._is_over = threading.Event()
         threading.Thread(target=self._tick, name="nasray-meter", daemon=True).start()
 
-    def open(self, lease: Lease, gpus: Mapping[str, float], ends: str | None) -> str:
-        """Start to charge a lease and return its id.
+    def open(self, lease: Lease, gpus: Mapping[str, float]) -> str:
+        """Start to charge a lease and return its id; an earlier lease of the same process ends.
 
         Args:
             lease: The lease, without GPUs.
             gpus: Reserved fractions by Ray's GPU ids.
-            ends: Lease of the same process that is over.
         """
-        if ends is not None:
-            with contextlib.suppress(ValueError):  # a meter that was started anew does not know it
-                self._meter.close(ends)
-        return self._meter.open(lease.with_gpus(_by_uuid(gpus)))
+        process = (lease.pid, lease.process_created_s)
+        with self._lock:
+            if process in self._lease_of:
+                self._meter.close(self._lease_of[process])
+            self._lease_of[process] = self._meter.open(lease.with_gpus(gpu_uuids(gpus)))
+            return self._lease_of[process]
 
     def energy(self, lease_id: str) -> LeaseEnergy:
         """Return the energy of a lease so far."""
@@ -67,34 +73,39 @@ class MeterActor:
             self._meter.tick()
 
 
-def _by_uuid(shares: Mapping[str, float]) -> dict[str, float]:
-    """Return shares of GPUs by UUID; Ray calls a GPU by NVML's index, or by the UUID where it was given that."""
-    uuids = uuids_by_index() if any(gpu.isdigit() for gpu in shares) else []
-    return {uuids[int(gpu)] if gpu.isdigit() and int(gpu) < len(uuids) else gpu: share for gpu, share in shares.items()}
+def start_meters(nodes: Sequence[str], *, is_cross_checked: bool) -> dict[str, tuple[Any, bool]]:
+    """Start the meter of each node that has none in this job, without waiting for it.
 
-
-def start_meters(nodes: Sequence[str], *, is_cross_checked: bool) -> dict[str, Any]:
-    """Start the meter of each node that has none, without waiting for it, and return the handles by node.
-
-    A meter takes no processor, stays on its node, and ends with the process that started it first.
+    A meter takes no processor, stays on its node, and ends with the job: it is this process that holds it.
 
     Args:
         nodes: Ray's ids of the nodes.
         is_cross_checked: Whether codecarbon measures as well.
+
+    Returns:
+        By node the meter's handle, and whether it is new.
     """
-    actor = ray.remote(MeterActor)
-    return {
-        node: actor.options(
-            name=_name(node),
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            # Ray's own calls wait in line; the meter locks itself.
-            max_concurrency=4,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        ).remote(node, is_cross_checked)
-        for node in nodes
-    }
+    actor, job = ray.remote(MeterActor), ray.get_runtime_context().get_job_id()
+    found = {}
+    for node in nodes:
+        is_new = (job, node) not in _started
+        if is_new:
+            _started[job, node] = actor.options(
+                name=_name(node),
+                get_if_exists=True,
+                num_cpus=0,
+                max_restarts=-1,
+                # Calls of many trials wait in line for the meter's own lock.
+                max_concurrency=4,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            ).remote(node, is_cross_checked)
+        found[node] = (_started[job, node], is_new)
+    return found
+
+
+def forget_meter(node: str) -> None:
+    """Let go of a meter that died, so that the node may get another one."""
+    _started.pop((ray.get_runtime_context().get_job_id(), node), None)
 
 
 def meter_of_this_node() -> Any | None:

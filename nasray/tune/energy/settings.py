@@ -14,8 +14,8 @@ from nasray.carbon.budget import Budget
 from nasray.carbon.intensity import WORLD, CarbonIntensity, carbon_intensity, check_pue
 from nasray.tune.energy.account import ClusterAccount
 
-CHARGED = ("energy_j", "carbon_g", "lifetime_carbon_g")
-"""Metrics that a trial is charged, whatever it reports itself: by its node's meter, and for its expected lifetime."""
+CHARGED = ("energy_j", "carbon_g")
+"""Metrics that a trial is charged by its node's meter, whatever it reports itself."""
 
 Place = Annotated[
     str,

@@ -31,7 +31,7 @@ from nasray.tune.candidate_result import candidate_architecture
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.energy.calibration import Calibration, few_images
 from nasray.tune.energy.hardware_callback import HardwareCostCallback
-from nasray.tune.energy.lifetime_callback import LifetimeCarbonCallback
+from nasray.tune.energy.lifetime_callback import LIFETIME, LifetimeCarbonCallback
 from nasray.tune.energy.settings import CHARGED, EnergySettings
 from nasray.tune.measured_again import Remeasure
 from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
@@ -49,9 +49,8 @@ class TrainedProblem(Problem):
         seed: Of weights and batches.
         objectives: What a search optimises unless it says otherwise.
         num_evaluations: How many networks a search trains unless it says otherwise.
+        has_lifetime: Whether a search knows how many inferences to expect and what power they draw.
     """
-
-    metrics = (*METRICS, "memory_bytes", *CHARGED)
 
     def __init__(
         self,
@@ -62,10 +61,12 @@ class TrainedProblem(Problem):
         seed: int,
         objectives: tuple[Objective, ...] = (ACCURACY, Objective(name="macs", unit="MACs")),
         num_evaluations: int = 40,
+        has_lifetime: bool = False,
     ) -> None:
         self.space, self._networks, self._data = space, space, data
         self._config = NetworkEvaluationConfig(training=training, seed=seed)
         self.objectives, self.num_evaluations = objectives, num_evaluations
+        self.metrics = (*METRICS, "memory_bytes", *CHARGED, *((LIFETIME,) if has_lifetime else ()))
 
     def describe(self) -> list[str]:
         """Return the data and the recipe."""
@@ -98,7 +99,9 @@ class TrainedProblem(Problem):
                 times.append((training_s, evaluation.seconds - training_s))
 
         calibration.seconds_each(train, self._random())
-        training_s, rest_s = np.mean(times, axis=0) if times else (0.0, 0.0)
+        if not times:
+            raise ValueError("None of the random networks of the calibration could be trained. Check data and recipe.")
+        training_s, rest_s = np.mean(times, axis=0)
         epochs = recipe.epochs * len(self._data.train) / len(few.train)
         return [Work(stage="search", seconds_each=float(training_s * epochs + rest_s))]
 

@@ -1,5 +1,6 @@
 """Energy and hardware cost beside a Tuner of a user's own."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import ray
 import torch
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
+from ray.tune.schedulers import FIFOScheduler
 
 from nasray.carbon.budget import Budget
 from nasray.carbon.intensity import CarbonIntensity
@@ -143,19 +145,85 @@ def test_metered_tells_what_a_block_costs(cluster, tmp_path) -> None:
     assert metrics["short_j"] + metrics["long_j"] <= metrics["energy_j"] * (1 + 1e-9)
 
 
-def test_metered_without_a_callback_is_unavailable_never_zero(cluster, tmp_path) -> None:
-    def window_alone(config):
-        with metered() as window:
-            work(0.1)
-        tune.report({"is_none": window.energy_j is None, "quality": window.quality, "source": window.source})
+def test_metered_without_a_meter_is_unavailable_never_zero(cluster, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("nasray.tune.energy.leases.meter_of_this_node", lambda: None)
+    monkeypatch.setattr("nasray.tune.energy.leases._current", None)
+    with metered(owner="test") as window:
+        work(0.1)
+    assert window.energy_j is None
+    assert window.quality == "unavailable"
+    assert "EnergyCallback" in window.source
 
-    # In a Ray of its own job there is no meter: the name of a node's meter is the job's.
-    metrics = fit(window_alone, {}, tmp_path, callbacks=[])[0].metrics
-    if metrics["quality"] == "unavailable":
-        assert metrics["is_none"]
-        assert "EnergyCallback" in metrics["source"]
-    else:  # a meter of an earlier test still runs in this job
-        assert not metrics["is_none"]
+
+class PauseOnce(FIFOScheduler):
+    """Pauses the trial at every second result; it goes on on the same actor."""
+
+    def on_trial_result(self, tune_controller, trial, result):
+        return self.PAUSE if result["training_iteration"] % 2 == 0 and not result["done"] else self.CONTINUE
+
+    def choose_trial_to_run(self, tune_controller):
+        trials = tune_controller.get_trials()
+        return next((trial for trial in trials if trial.status in ("PENDING", "PAUSED")), None)
+
+
+class Steps(tune.Trainable):
+    def step(self):
+        work(0.4)
+        return {"pid": os.getpid(), "done": self.iteration >= 4}
+
+    def reset_config(self, new_config):
+        return True
+
+    def save_checkpoint(self, folder):
+        return {}
+
+    def load_checkpoint(self, checkpoint):
+        pass
+
+
+def test_a_trial_that_pauses_and_goes_on_is_charged_once(cluster, tmp_path) -> None:
+    tuner = tune.Tuner(
+        tune.with_resources(Steps, {"cpu": 1}),
+        tune_config=tune.TuneConfig(scheduler=PauseOnce(), reuse_actors=True),
+        run_config=tune.RunConfig(
+            callbacks=[EnergyCallback(place="56"), JsonLoggerCallback()], storage_path=str(tmp_path), verbose=0
+        ),
+    )
+    result = tuner.fit()[0]
+    energies = [row["energy_j"] for row in rows_of(result)]
+    assert len(energies) == 5
+    assert all(later > before for before, later in itertools.pairwise(energies))
+    owner = EnergyLedger.of_folder(Path(result.path).parent).owners()[result.metrics["trial_id"]]
+    assert owner.num_attempts >= 2
+    assert energies[-1] <= owner.energy_j * (1 + 1e-9)
+    assert owner.energy_j < 1.5 * energies[-1]
+
+
+def test_an_account_does_not_take_over_what_another_one_paid(cluster, tmp_path) -> None:
+    first = EnergyCallback(place="56")  # kept, so that its meter lives on
+    fit(trainable, {"seconds": 2.0}, tmp_path / "a", callbacks=[first])
+    result = fit(trainable, {"seconds": 1.0}, tmp_path / "b", callbacks=[EnergyCallback(place="56")])[0]
+    ledger = EnergyLedger.of_folder(Path(result.path).parent)
+    ledger.check()
+    assert ledger.owners().keys() == {"overhead", result.metrics["trial_id"]}
+
+
+def test_a_restored_experiment_goes_on_with_its_account(cluster, tmp_path) -> None:
+    result = fit(trainable, {"seconds": 1.0}, tmp_path, callbacks=[EnergyCallback(place="56")])[0]
+    folder = Path(result.path).parent
+    before = EnergyLedger.of_folder(folder).owners()
+    tuner = tune.Tuner.restore(
+        str(folder), trainable=tune.with_resources(trainable, {"cpu": 0.5}), restart_errored=True
+    )
+    tuner.fit()
+    after = EnergyLedger.of_folder(folder).owners()
+    assert after[result.metrics["trial_id"]].energy_j == pytest.approx(before[result.metrics["trial_id"]].energy_j)
+
+
+def test_configurations_with_any_keys_are_measured(cluster, tmp_path) -> None:
+    callback = HardwareCostCallback(lambda config: torch.nn.Linear(2, 2), (1, 2), latency_budget_s=0.0)
+    result = fit(lambda config: tune.report({"value": 1.0}), {"x": {1: 2, "a": 3}}, tmp_path, callbacks=[callback])[0]
+    assert result.metrics["macs"] == 4
 
 
 def test_hardware_costs_stand_in_every_result(cluster, tmp_path) -> None:
