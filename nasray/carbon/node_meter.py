@@ -141,8 +141,9 @@ class NodeMeter:
         """
         with self._lock:
             self._check(lease_id)
-            self._read()
-            self._end(lease_id, "caller")
+            if lease_id in self._open:
+                self._read()
+                self._end(lease_id, "caller")
             return self._energy(lease_id)
 
     def energy(self, lease_id: str) -> LeaseEnergy:

@@ -59,6 +59,7 @@ def _ask(answer: ray.ObjectRef[LeaseEnergy]) -> LeaseEnergy | None:
 
 _numbers = itertools.count()
 _current: OpenLease | None = None
+_meter: Any | None = None
 
 
 def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLease | None:
@@ -74,13 +75,21 @@ def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLeas
     Returns:
         The lease; None if no meter runs on this node.
     """
-    global _current
+    global _current, _meter
     if _current is not None and _current.owner == owner and not is_new:
         return _current
     _current = None
-    meter = meter_of_this_node()
-    if meter is None:
-        return None
+    # A look-up by name takes longer than the meter's answer, and is made anew where the known meter is gone.
+    if _meter is not None:
+        _current = _opened(_meter, owner, stage)
+    if _current is None:
+        _meter = meter_of_this_node()
+        _current = None if _meter is None else _opened(_meter, owner, stage)
+    return _current
+
+
+def _opened(meter: Any, owner: str, stage: str) -> OpenLease | None:
+    """Return a new lease of this process; None if the meter is gone."""
     context = ray.get_runtime_context()
     reserved = _reserved(context)
     memory = reserved.get("memory")
@@ -95,8 +104,7 @@ def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLeas
         lease_id = ray.get(meter.open.remote(lease, _gpu_shares(context, reserved)), timeout=_TIMEOUT_S)
     except (RayError, ValueError, TimeoutError):
         return None
-    _current = OpenLease(owner, meter, lease_id)
-    return _current
+    return OpenLease(owner, meter, lease_id)
 
 
 def close_lease_here() -> None:
