@@ -7,12 +7,16 @@ import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nasray.records import RunDirectory
 from nasray.records.files import write_whole
-from nasray.report import cost_check, energy, sections
+from nasray.report import anytime, cost_check, energy, sections
 from nasray.report.frames import evaluations_frame
 from nasray.report.markup import Html, element, join, json_block
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REPORT = "report.html"
 
@@ -39,13 +43,7 @@ def render(run: RunDirectory) -> str:
         sections.header(run.run, frame),
         element(
             "main",
-            sections.results(run.run),
-            sections.accuracy(run.run, frame, figures),
-            *(
-                []  # sections that a search without iterations and drawn networks has no use for
-                if run.run.get("trade_offs")
-                else [sections.trajectory(frame, figures), sections.architectures(run.run)]
-            ),
+            *_networks(run, frame, figures),
             cost_check.cost_check(run.read_json(cost_check.FILE), figures),
             energy.energy(run.read_json("energy.json"), run.run),
             sections.time(run.run),
@@ -54,6 +52,16 @@ def render(run: RunDirectory) -> str:
         ),
     )
     return html_page(title=sections.title(run.run), body=body, figures=figures)
+
+
+def _networks(run: RunDirectory, frame: pd.DataFrame, figures: sections.Figures) -> list[Html]:
+    """Return the sections on the networks of a run, as its method has them."""
+    if run.run.get("method") == anytime.METHOD:
+        return anytime.anytime(run.read_json(anytime.FILE), figures)
+    found = [sections.results(run.run), sections.accuracy(run.run, frame, figures)]
+    if not run.run.get("trade_offs"):  # a search without iterations and drawn networks has no use for these
+        found += [sections.trajectory(frame, figures), sections.architectures(run.run)]
+    return found
 
 
 def html_page(*, title: str, body: Html, figures: sections.Figures) -> str:

@@ -13,7 +13,7 @@ from ray import tune
 
 from nasray.carbon.budget import Spending
 from nasray.records import RunDirectory
-from nasray.training.jobs import TrainingJob, Weights
+from nasray.training.jobs import Weights
 from nasray.tune.batch_search import note_budget
 from nasray.tune.checkpoints import load_weights, newest_checkpoint, next_attempt, save_weights
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
@@ -22,7 +22,7 @@ from nasray.tune.energy.leases import STAGE_NAMES
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_trial import SearchTask, SearchTrial
 from nasray.tune.session import DriverCallback, Workers, run_trials
-from nasray.tune.training_trial import TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
+from nasray.tune.training_trial import Job, TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
 
 
 class RecordEvaluations(DriverCallback):
@@ -68,7 +68,15 @@ class Stages:
         finished.setdefault(stage, {})[name] = dict(outcome)
         self.run.update(finished=finished)
 
-    def train(self, stage: str, jobs: Mapping[str, TrainingJob], data: Any, workers: Workers) -> dict[str, Path]:
+    def train(
+        self,
+        stage: str,
+        jobs: Mapping[str, Job],
+        data: Any,
+        workers: Workers,
+        *,
+        metric_names: Sequence[str] = ("test_accuracy",),
+    ) -> dict[str, Path]:
         """Train every job that is not finished; returns the folder of each one's weights.
 
         Args:
@@ -76,6 +84,7 @@ class Stages:
             jobs: By trial name.
             data: Reference to the data set.
             workers: Of each job.
+            metric_names: What to record of the jobs' final metrics.
         """
         folders = {name: self.run.path / "weights" / f"{stage}-{name}" for name in jobs}
         left = {name: job for name, job in jobs.items() if name not in self.done(stage)}
@@ -88,24 +97,27 @@ class Stages:
         trainable = TrainingTrial if workers.count == 1 else data_parallel_trial
         total = sum(job.training.epochs for job in left.values())
         callback = self.progress.training(stage, total)
-        results = self._run(stage, trainable, tasks, workers, [callback])
+        results = self.run_stage(stage, trainable, tasks, workers, [callback])
         for name, result in results.items():
             folders[name].mkdir(parents=True, exist_ok=True)
             save_weights(folders[name], load_weights(last_checkpoint(result)))
             metrics = result.metrics or {}
             self.note_skipped(metrics.get("skipped_images", ()))
-            kept = ("loss", "seconds", "test_accuracy")
+            kept = ("loss", "seconds", *metric_names)
             self.finish(stage, name, {key: metrics[key] for key in kept if key in metrics})
         return folders
 
     def search(self, tasks: Mapping[str, SearchTask]) -> dict[str, dict[str, Any]]:
-        """Run every search that is not finished; returns the last result of each."""
+        """Run every search that is not finished; returns the last result of each.
+
+        A search that its budget ended is finished: its network is trained, and a resumed run does not search on.
+        """
         stage = "search"
         left = {name: task for name, task in tasks.items() if name not in self.done(stage)}
         if left:
             callbacks = [RecordEvaluations(self.run), self.progress.search(len(left))]
             some = next(iter(left.values()))
-            results = self._run(stage, SearchTrial, left, some.workers, callbacks)
+            results = self.run_stage(stage, SearchTrial, left, some.workers, callbacks)
             keep = ("architecture", "accuracy", "cost", "initial_cost", "target", "num_samples", "iteration_of_search")
             for name, result in results.items():
                 metrics = result.metrics or {}
@@ -113,6 +125,10 @@ class Stages:
                 if metrics["cost"] > metrics["target"]:
                     note_budget(self.run, self.account, self._reserve)
         return {name: self.done(stage)[name] for name in tasks}
+
+    def _stopper(self, stage: str) -> BudgetStopper | None:
+        # Each search goes on to its next result, so that there is a network to train.
+        return BudgetStopper(self.account, self._reserve, waits_for_results=True) if stage == "search" else None
 
     def note_skipped(self, names: Sequence[str]) -> None:
         """Say and record which images could not be read, if any."""
@@ -125,7 +141,7 @@ class Stages:
         """Return a context whose time is recorded as a stage's."""
         return _Timer(self.run, stage, device)
 
-    def _run(
+    def run_stage(
         self,
         stage: str,
         trainable: Any,
@@ -133,6 +149,15 @@ class Stages:
         workers: Workers,
         callbacks: Sequence[tune.Callback],
     ) -> dict[str, tune.Result]:
+        """Run a trial for each task, from its newest checkpoint if an earlier attempt left one.
+
+        Args:
+            stage: Name of the stage; "search" is what a budget ends early.
+            trainable: Takes the tasks by name as `tasks`; see `nasray.tune.session.run_trials`.
+            tasks: By trial name, all with the same `resources()`.
+            workers: Of each trial.
+            callbacks: Told of results as they come.
+        """
         resume = {name: found for name in tasks if (found := newest_checkpoint(self.storage, stage, name))}
         with self.timed(stage, workers.device), self.progress.shown():
             return run_trials(
@@ -141,7 +166,7 @@ class Stages:
                 stage=next_attempt(self.storage, stage),
                 storage=self.storage,
                 resources=next(iter(tasks.values())).resources(),
-                stop=BudgetStopper(self.account, self._reserve) if stage == "search" else None,
+                stop=self._stopper(stage),
                 callbacks=[EnergyCallback(stage=STAGE_NAMES.get(stage, stage), account=self.account), *callbacks],
                 resume_from=resume,
             )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.train
@@ -17,10 +17,28 @@ from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 
 from nasray.data import ImageData
-from nasray.training.jobs import Place, RunningJob, TrainingJob
+from nasray.training.config import TrainingConfig
+from nasray.training.jobs import Place, RunningJob
 from nasray.tune.checkpoints import load_state, save_state, save_weights
 from nasray.tune.energy.leases import STAGE_NAMES, open_lease_here
 from nasray.tune.session import Workers
+
+
+class Job(Protocol):
+    """What can be trained: a `TrainingJob`, or anything that behaves like one. Picklable."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The recipe."""
+        ...
+
+    def start(self, data: ImageData, place: Place) -> RunningJob:
+        """Build model, optimizer and data for this worker."""
+        ...
+
+    def final_metrics(self, running: RunningJob, data: ImageData, place: Place) -> dict[str, float]:
+        """Return what is measured once, after the last epoch."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +53,7 @@ class TrainingTask:
         stage: Stage that the run belongs to.
     """
 
-    job: TrainingJob
+    job: Job
     data: ray.ObjectRef[ImageData]
     workers: Workers
     storage: str

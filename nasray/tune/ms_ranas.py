@@ -1,0 +1,270 @@
+"""MS-RANAS from end to end on Ray: differentiable searches, final trainings with rivals, measured exits, exports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from nasray.carbon.bill import Bill
+from nasray.data import ImageData
+from nasray.differentiable.expected_cost import CostTable, CostTerm, latency_table, macs_table
+from nasray.differentiable.memory import check_memory, search_memory_bytes
+from nasray.differentiable.search import SearchJob
+from nasray.hardware.device import check_device
+from nasray.records import RunDirectory
+from nasray.report import write_report
+from nasray.report.anytime import FILE
+from nasray.spaces.multi_scale_layout import MultiScaleSettings
+from nasray.training.exit_jobs import metric_names
+from nasray.tune.batch_search import note_budget
+from nasray.tune.cli_errors import TrialError
+from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.ms_ranas_networks import TrainedNetwork, trained_networks
+from nasray.tune.ms_ranas_results import ExitWriter, best_of_each, compare, evaluation
+from nasray.tune.ms_ranas_search import GenotypeTask, search_genotypes
+from nasray.tune.ms_ranas_settings import MSRanasSettings, Variant
+from nasray.tune.progress import StageProgress
+from nasray.tune.session import ClusterConfig, Workers, ray_session
+from nasray.tune.stages import Stages
+
+RESERVED = ("final", "export")
+"""Stages for which searches leave what the bill says of the budget."""
+_COSTS_FILE = "search_costs.json"
+
+
+class MSRanasRun:
+    """One run: plans it, checks that it can be carried out, and does so stage by stage.
+
+    Args:
+        settings: What to compute.
+        data: Data set.
+        seeds: All searches and trainings, for each.
+        measures_energy: Whether to measure the energy of each exit at the end, where the device has a counter.
+
+    Raises:
+        ValueError: If seeds are negative or repeated, or numbers do not fit each other or the data.
+    """
+
+    def __init__(
+        self, settings: MSRanasSettings, data: ImageData, *, seeds: Sequence[int], measures_energy: bool = False
+    ) -> None:
+        if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"`seeds` must be different whole numbers of at least 0, got {list(seeds)}.")
+        check_device(settings.latency_device)
+        self.settings, self.data, self.seeds = settings, data, tuple(seeds)
+        self.variants, self._measures_energy = settings.variants, measures_energy
+        if len(set(self.variants)) < len(self.variants):
+            raise ValueError(
+                f"`exits` must not repeat, got {settings.layers - 1}, which stands for all of them, twice."
+            )
+        for variant in self.variants:
+            cutout_px = max(variant.cutout_px, settings.final_cutout(variant))
+            if cutout_px >= data.resolution:
+                raise ValueError(
+                    f"`cutout` must be below {data.resolution} pixels, the side of the images, got {cutout_px}. Half "
+                    "of it is usual."
+                )
+            settings.final_layout(variant, data)
+            if settings.cost == "macs" and variant.cost_weight:  # a target out of reach shows before anything starts
+                layout = settings.search_layout(variant, data)
+                CostTerm(table=macs_table(layout), weight=variant.cost_weight, target=settings.cost_target)
+
+    @property
+    def search_layouts(self) -> dict[Variant, MultiScaleSettings]:
+        """Layout of each variant's relaxed network."""
+        return {variant: self.settings.search_layout(variant, self.data) for variant in self.variants}
+
+    def check_memory(self, device: str) -> None:
+        """Check that each search fits into what a device has free.
+
+        Raises:
+            ValueError: If one does not.
+        """
+        config = self.settings.search
+        for layout in dict.fromkeys(self.search_layouts.values()):
+            try:
+                check_memory(layout, batch_size=config.batch_size, order=config.order, device=torch.device(device))
+            except MemoryError as error:
+                raise ValueError(str(error)) from error
+
+    def configuration(self) -> dict[str, Any]:
+        """Return everything that decides what the run computes, as JSON."""
+        return self.settings.to_json() | {"seeds": list(self.seeds)}
+
+    def describe(self) -> list[str]:
+        """Return what the run will do, a line each."""
+        settings, search = self.settings, self.settings.search
+        memory = max(
+            search_memory_bytes(layout, batch_size=search.batch_size, order=search.order)
+            for layout in dict.fromkeys(self.search_layouts.values())
+        )
+        order = "first" if search.order == 1 else "second"
+        return [
+            f"Data: {self.data.name}, {len(self.data.train):,} images of {self.data.resolution}x{self.data.resolution} "
+            f"pixels to search and train on, {len(self.data.test):,} to test on.",
+            f"Searches: {len(self.variants)} with {len(self.seeds)} seed(s), {settings.layers} layers of "
+            f"{settings.num_nodes}-node cells, {settings.channels} channels, {order} order, {search.epochs} epochs at "
+            f"batch {search.batch_size}, up to {memory / 2**20:,.0f} MiB each.",
+            *(f"  {variant.label}" for variant in self.variants),
+            f"Final training: {settings.final.epochs} epochs of each found network, {settings.num_random} random "
+            f"architecture(s) for each and {'an' if settings.has_msdnet else 'no'} MSDNet at about the same "
+            "multiply-adds.",
+        ]
+
+    def execute(
+        self,
+        run: RunDirectory,
+        progress: StageProgress,
+        *,
+        cluster: ClusterConfig,
+        num_workers: int | None = None,
+        training_workers: int = 1,
+        energy: EnergySettings | None = None,
+        bill: Bill | None = None,
+    ) -> dict[str, Any]:
+        """Carry the run out, or what is left of it; returns what stands in `anytime.json`.
+
+        Args:
+            run: Where to record.
+            progress: What to show meanwhile.
+            cluster: Which Ray.
+            num_workers: Searches and trainings at a time; None for one per GPU or processor.
+            training_workers: Data-parallel workers of a final training.
+            energy: Where the electricity is from, and the budget. It ends searches early, so that what the bill says
+                is left for the rest.
+            bill: What `ms_ranas_bill` returned.
+
+        Raises:
+            TrialError: If a trial failed, or the budget left no search an epoch.
+        """
+        if self.data.notice:
+            run.add_notice(self.data.notice)
+        with ray_session(cluster), (energy or EnergySettings()).account(run.path) as account:
+            stages = Stages(run, progress, account, reserve=None if bill is None else bill.spending(RESERVED))
+            workers = Workers.available(num_workers)
+            data = ray.put(self.data)
+            found = self._search(stages, data, _of_a_trial(workers))
+            if any(len(outcome["history"]) < self.settings.search.epochs for outcome in found.values()):
+                note_budget(run, account, None if bill is None else bill.spending(RESERVED))
+            networks = trained_networks(self.settings, self.data, seeds=self.seeds, found=found)
+            self._train(stages, networks, data, workers, training_workers)
+            results = self._results(stages, networks, found)
+            account.refresh(now=True)
+        run.write_json(FILE, results)
+        run.update(status="done")
+        run.write_front(
+            [
+                {"name": "area_under_curve", "unit": "fraction", "direction": "maximize"},
+                *({"name": name, "unit": "count", "direction": "minimize"} for name in ("macs", "parameters")),
+                {"name": "latency_ms", "unit": "ms", "direction": "minimize"},
+            ]
+        )
+        write_report(run)
+        return results
+
+    def cost_terms(self, stages: Stages) -> dict[Variant, CostTerm]:
+        """Return what each variant with a cost weight is charged.
+
+        Args:
+            stages: Of the run, in whose directory measured latencies are kept for when it is resumed.
+        """
+        tables: dict[MultiScaleSettings, CostTable] = {}
+        terms = {}
+        for variant, layout in self.search_layouts.items():
+            if variant.cost_weight:
+                if layout not in tables:
+                    tables[layout] = (
+                        macs_table(layout) if self.settings.cost == "macs" else self._latencies(stages, layout)
+                    )
+                target = self.settings.cost_target
+                terms[variant] = CostTerm(table=tables[layout], weight=variant.cost_weight, target=target)
+        return terms
+
+    def _search(self, stages: Stages, data: Any, workers: Workers) -> dict[str, dict[str, Any]]:
+        """Search with every variant and seed; returns what was found, by trial name."""
+        terms = self.cost_terms(stages)
+        tasks = {
+            variant.trial_name(seed): GenotypeTask(
+                job=SearchJob(settings=layout, config=self.settings.search, cost=terms.get(variant), seed=seed),
+                data=data,
+                workers=workers,
+                cutout_px=variant.cutout_px,
+            )
+            for variant, layout in self.search_layouts.items()
+            for seed in self.seeds
+        }
+        found = search_genotypes(stages, tasks)
+        if not found:
+            raise TrialError("The budget ended the run before any search got through an epoch. Give it more.")
+        for name, outcome in found.items():
+            if outcome["has_collapsed"]:
+                stages.run.add_notice(f"Skip connections took over the normal cell of search {name}.")
+        if len(found) < len(tasks):
+            stages.run.add_notice(f"{len(tasks) - len(found)} of {len(tasks)} searches were left out for the budget.")
+        return found
+
+    def _train(
+        self, stages: Stages, networks: Sequence[TrainedNetwork], data: Any, workers: Workers, training_workers: int
+    ) -> None:
+        trainers = _of_a_trial(workers)
+        if training_workers > 1:
+            trainers = workers.for_training(training_workers, None)
+        kept = dict.fromkeys(name for network in networks for name in metric_names(network.job.plan))
+        jobs = {network.name: network.job for network in networks}
+        stages.train("final", jobs, data, trainers, metric_names=(*kept, "energy_j", "carbon_g"))
+
+    def _results(
+        self, stages: Stages, networks: Sequence[TrainedNetwork], found: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Measure every network, export the best, and compare."""
+        writer = ExitWriter(
+            stages, self.data, device=self.settings.latency_device, measures_energy=self._measures_energy
+        )
+        by_name = {network.name: network for network in networks}
+        with stages.timed("export", self.settings.latency_device), stages.progress.shown():
+            bar = stages.progress.bar("export", 2 * len(networks))
+            rows = []
+            for number, network in enumerate(networks, start=1):
+                rows.append(writer.write(network))
+                bar.move(number, f"measured {network.name}")
+            best = best_of_each(rows, ("found", "msdnet"))
+            for number, name in enumerate(best, start=1):
+                row = next(row for row in rows if row["name"] == name)
+                row["model_dir"] = writer.export(by_name[name], row)
+                bar.move(len(networks) * (1 + number / len(best)), f"exported {name}")
+        stages.run.append_evaluations([evaluation(row) for row in rows])
+        return {
+            "variants": [asdict(variant) | {"label": variant.label} for variant in self.variants],
+            "searches": [{"name": name, **outcome} for name, outcome in found.items()],
+            "networks": rows,
+            "comparisons": compare(rows, num_classes=self.data.num_classes),
+        }
+
+    def _latencies(self, stages: Stages, layout: MultiScaleSettings) -> CostTable:
+        key = f"s{layout.scales}-e{layout.exits}"
+        known = stages.run.read_json(_COSTS_FILE) or {}
+        if key not in known:
+            with stages.timed("latency table", self.settings.latency_device):
+                table = latency_table(layout, device=self.settings.latency_device)
+            costs = {"normal": table.normal.tolist(), "reduce": table.reduce.tolist(), "fixed": table.fixed}
+            known = {**known, key: costs}
+            stages.run.write_json(_COSTS_FILE, known)
+        normal, reduce = (torch.tensor(known[key][kind], dtype=torch.float64) for kind in ("normal", "reduce"))
+        return CostTable(unit="latency_ms", normal=normal, reduce=reduce, fixed=known[key]["fixed"])
+
+
+def _of_a_trial(workers: Workers) -> Workers:
+    """Return the resources of one search or training: its share of the processors, so that no more run at a time."""
+    cpus = int(ray.cluster_resources()["CPU"]) // workers.count
+    return replace(workers.for_training(1, cpus), gpus=workers.gpus)
+
+
+def new_run_path() -> Path:
+    """Return a folder for a run that was not given one."""
+    return Path("runs") / time.strftime("msranas-%Y%m%d-%H%M%S")
