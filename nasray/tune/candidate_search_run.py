@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 from ray import tune
-from ray.tune.logger import JsonLoggerCallback
 from ray.tune.stopper import CombinedStopper
 
 from nasray.architecture import Architecture
@@ -29,7 +28,7 @@ from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.newest_first import NewestTrialFirst
 from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
-from nasray.tune.session import DriverCallback, Workers
+from nasray.tune.session import DriverCallback, TrialLogs, Workers
 from nasray.tune.strategy_searcher import StrategySearcher
 
 STATE = "search_state.json"
@@ -96,7 +95,7 @@ def run_search(
     start, started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
         if not strategy.is_finished:
-            with _interruptible() as interrupt, closing(_TrialLogs()) as logs:  # type: ignore[no-untyped-call]
+            with _interruptible() as interrupt, closing(TrialLogs()) as logs:  # type: ignore[no-untyped-call]
                 charged = [EnergyCallback(stage=STAGE, account=account)] if account else []
                 stop = CombinedStopper(interrupt, BudgetStopper(account))
                 hooks = [*charged, *callbacks, saver, logs]
@@ -204,15 +203,6 @@ class _StateSaver(DriverCallback):
         if seen != self._seen and time.monotonic() >= self._next_time:
             self._seen = seen
             self.save()
-
-
-class _TrialLogs(JsonLoggerCallback):
-    """Ray's log of each trial; Ray itself leaves those open whose trials it did not see end."""
-
-    def close(self) -> None:
-        """Close what is open."""
-        for trial in list(self._trial_files):
-            self.log_trial_end(trial)
 
 
 class _Interrupt(tune.Stopper):

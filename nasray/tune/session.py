@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,15 @@ class DriverCallback(tune.Callback):
         return {}
 
 
+class TrialLogs(JsonLoggerCallback):
+    """Ray's log of each trial; Ray itself leaves those open whose trials it did not see end."""
+
+    def close(self) -> None:
+        """Close what is open."""
+        for trial in list(self._trial_files):
+            self.log_trial_end(trial)
+
+
 def run_trials(
     trainable: Any,
     names: Sequence[str],
@@ -169,6 +178,7 @@ def run_trials(
     """
     configs = [{"name": name, "resume_from": resume_from.get(name)} for name in names]
     every_step = tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True)
+    logs = TrialLogs()  # type: ignore[no-untyped-call]
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space={"trial": tune.grid_search(configs)},
@@ -181,14 +191,15 @@ def run_trials(
         run_config=tune.RunConfig(
             name=stage,
             storage_path=str(storage),
-            callbacks=[*callbacks, JsonLoggerCallback()],
+            callbacks=[*callbacks, logs],
             checkpoint_config=every_step if isinstance(trainable, type) else None,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             stop=stop,
             verbose=0,
         ),
     )
-    results = tuner.fit()
+    with closing(logs):
+        results = tuner.fit()
     for error in results.errors:
         raise TrialError(f"A trial of stage {stage!r} failed: {_last_line(error)}")
     by_name = {

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from nasray.carbon.ledger import EnergyLedger
 from nasray.tune.energy import EnergyCallback, HardwareCostCallback, metered
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.hardware_callback import _key
+from nasray.tune.session import TrialLogs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 FRANCE = CarbonIntensity(g_per_kwh=56.0, source="test")
@@ -39,11 +41,16 @@ def trainable(config):
 
 
 def fit(function, param_space, storage, *, callbacks, cpus=0.5, stop=None, failures=0):
+    with closing(TrialLogs()) as logs:  # Ray leaves the logs open of trials that were stopped
+        return fit_with(function, param_space, storage, [*callbacks, logs], cpus, stop, failures)
+
+
+def fit_with(function, param_space, storage, callbacks, cpus, stop, failures):
     return tune.Tuner(
         tune.with_resources(function, {"cpu": cpus}),
         param_space=param_space,
         run_config=tune.RunConfig(
-            callbacks=[*callbacks, JsonLoggerCallback()],
+            callbacks=callbacks,
             storage_path=str(storage),
             stop=stop,
             failure_config=tune.FailureConfig(max_failures=failures),
