@@ -59,7 +59,8 @@ def _ask(answer: ray.ObjectRef[LeaseEnergy]) -> LeaseEnergy | None:
 
 _numbers = itertools.count()
 _current: OpenLease | None = None
-_meter: Any | None = None
+_meter: tuple[str, Any] | None = None
+"""The node that this process is on, and its meter: another Ray in the same process has other nodes."""
 
 
 def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLease | None:
@@ -80,11 +81,13 @@ def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLeas
         return _current
     _current = None
     # A look-up by name takes longer than the meter's answer, and is made anew where the known meter is gone.
-    if _meter is not None:
-        _current = _opened(_meter, owner, stage)
+    node = ray.get_runtime_context().get_node_id()
+    if _meter is not None and _meter[0] == node:
+        _current = _opened(_meter[1], owner, stage)
     if _current is None:
-        _meter = meter_of_this_node()
-        _current = None if _meter is None else _opened(_meter, owner, stage)
+        meter = meter_of_this_node()
+        _meter = None if meter is None else (node, meter)
+        _current = None if meter is None else _opened(meter, owner, stage)
     return _current
 
 
