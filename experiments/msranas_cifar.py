@@ -68,7 +68,7 @@ def main(
         list[float] | None, Option(help="Weight of the expected cost beside the loss; sweeps a front. Repeatable.")
     ] = None,
     cost: Annotated[str | None, Option(help=f"What is charged for: {', '.join(COSTS)} (measured here).")] = None,
-    cost_target: Annotated[float | None, Option(help="What is free of charge, in multiply-adds or ms.")] = None,
+    cost_target: Annotated[float | None, Option(help="What is free of charge, in multiply-adds, ms or mJ.")] = None,
     layers: Annotated[int | None, Option(help="Layers of cells.")] = None,
     nodes: Annotated[int | None, Option(help="Intermediate nodes of a cell, 2 or 4.")] = None,
     channels: Annotated[int | None, Option(help="Channels of the first layer in the search.")] = None,
@@ -81,6 +81,12 @@ def main(
         bool, Option("--stop-at-collapse", help="End a search when skip connections take over the normal cell.")
     ] = False,
     epochs: Annotated[int | None, Option(help="Epochs of a search.")] = None,
+    frozen_epochs: Annotated[
+        int | None, Option(help="Of them, those at the beginning in which only weights train, not the architecture.")
+    ] = None,
+    halving: Annotated[
+        float | None, Option(help="Of so many searches one goes on beyond a third of its epochs; by default all do.")
+    ] = None,
     final_epochs: Annotated[int | None, Option(help="Epochs of each final training.")] = None,
     drop_path: Annotated[float | None, Option(help="Probability to which drop path rises in final training.")] = None,
     auxiliary: Annotated[
@@ -163,15 +169,19 @@ def main(
 def changed(settings: MSRanasSettings, options: dict[str, Any]) -> MSRanasSettings:
     """Return the preset with the options that were given."""
     repeated = {"scales": "scales", "exits": "exits", "cutouts_px": "cutout", "cost_weights": "cost_weight"}
-    same = ("cost", "cost_target", "layers", "channels", "final_channels", "final_scales", "final_exits")
+    same = ("cost", "cost_target", "halving", "layers", "channels", "final_channels", "final_scales", "final_exits")
     given: dict[str, Any] = {name: tuple(options[option] or ()) or None for name, option in repeated.items()}
     given |= {name: options[name] for name in (*same, "latency_device", "max_train", "drop_path")}
     given |= {"num_nodes": options["nodes"], "num_random": options["random"]}
     given["has_auxiliary"] = options["auxiliary"] or None
+    epochs, frozen_epochs = options["epochs"], options["frozen_epochs"]
+    if frozen_epochs is None and epochs is not None:  # a preset's own share of fewer epochs
+        frozen_epochs = min(settings.search.frozen_epochs, max(0, epochs) // 3)
     given["search"] = with_given(
         settings.search,
         order=options["order"],
-        epochs=options["epochs"],
+        epochs=epochs,
+        frozen_epochs=frozen_epochs,
         relaxation=options["relaxation"],
         stops_at_collapse=options["stop_at_collapse"] or None,
     )

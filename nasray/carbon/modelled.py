@@ -96,7 +96,7 @@ class ModelledRam:
         return None
 
 
-def modelled_cpu(*, why: str) -> Sensor:
+def modelled_cpu(*, why: str) -> ModelledCpu:
     """Return the model of this machine's CPU; about 1.5 s, because its name is looked up.
 
     A CPU that codecarbon's table lacks gets its 4 W per thread. Unlike codecarbon, that is not multiplied by sockets

@@ -18,10 +18,13 @@ _PERTURBATION = 0.01  # Liu et al. 2019, footnote 2: epsilon times the norm of t
 
 @dataclass(frozen=True)
 class StepResult:
-    """Losses of a step, detached scalars: of the weights' batch, and of the architecture's without cost terms."""
+    """Losses of a step, detached scalars: of the weights' batch, and of the architecture's without cost terms.
+
+    The latter is None of a step that moved the weights alone.
+    """
 
     train_loss: Tensor
-    valid_loss: Tensor
+    valid_loss: Tensor | None
 
 
 def first_order_gradients(valid_loss: Loss, alphas: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nasray.spaces.genotype import CellEdges, Genotype
@@ -12,9 +13,13 @@ class CollapseWarning(UserWarning):
     """Skip connections dominate the normal cell that a search would derive now."""
 
 
-def count_skips(cell: CellEdges) -> int:
-    """Return how many edges of a cell are skip connections."""
-    return sum(edge.operation == "skip_connect" for node in cell for edge in node)
+SKIPS, POOLINGS = ("skip_connect",), ("max_pool_3x3", "avg_pool_3x3")
+"""Operations without weights, which learn fastest and so tend to win."""
+
+
+def count(cell: CellEdges, operations: Collection[str]) -> int:
+    """Return how many edges of a cell are one of these operations."""
+    return sum(edge.operation in operations for node in cell for edge in node)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ class CollapseMonitor:
 
     def has_collapsed(self, genotype: Genotype) -> bool:
         """Return whether there are too many skip connections; warn if so."""
-        skips = count_skips(genotype.normal)
+        skips = count(genotype.normal, SKIPS)
         if skips <= self.max_skips:
             return False
         edges = sum(len(node) for node in genotype.normal)

@@ -25,6 +25,8 @@ class SearchConfig:
         alpha_learning_rate: Of the architecture parameters' Adam.
         alpha_betas: Of the same.
         alpha_weight_decay: L2 penalty of the architecture parameters.
+        frozen_epochs: Epochs at the beginning in which weights train alone; against cells of poolings and skip
+            connections, which need no training to look good.
         weights_share: Share of the training images on which weights are trained; architecture parameters get the rest.
         relaxation: "softmax" or "gumbel".
         temperatures: Of the Gumbel-softmax in the first and in the last epoch, geometric between.
@@ -34,8 +36,9 @@ class SearchConfig:
     Raises:
         ValueError: If a number is out of range.
 
-    Source: Liu et al. 2019 (DARTS), Sec. 3.1.1 and appendix A.1. Deviation: none in the defaults but the monitor, which
-    DARTS lacks and which only warns.
+    Source: Liu et al. 2019 (DARTS), Sec. 3.1.1 and appendix A.1; Xu et al. 2020 (PC-DARTS), Sec. 4.2, for
+    `frozen_epochs` (15 of 50 there). Deviation: none in the defaults but the monitor, which DARTS lacks and which only
+    warns.
     """
 
     epochs: int = 50
@@ -49,6 +52,7 @@ class SearchConfig:
     alpha_learning_rate: float = 3e-4
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_weight_decay: float = 1e-3
+    frozen_epochs: int = 0
     weights_share: float = 0.5
     relaxation: Relaxation = "softmax"
     temperatures: tuple[float, float] = (5.0, 0.1)
@@ -77,6 +81,11 @@ class SearchConfig:
             )
         if min(self.weight_decay, self.alpha_weight_decay, self.gradient_clip) < 0:
             raise ValueError("`weight_decay`, `alpha_weight_decay` and `gradient_clip` must not be negative.")
+        if not 0 <= self.frozen_epochs < self.epochs:
+            raise ValueError(
+                f"`frozen_epochs` must be from 0 to {self.epochs - 1}, below `epochs`, got {self.frozen_epochs}. "
+                "A third of the epochs is usual."
+            )
         if not 0 < self.weights_share < 1:
             raise ValueError(f"`weights_share` must be in (0, 1), got {self.weights_share}. DARTS takes 0.5.")
         if self.relaxation not in RELAXATIONS:

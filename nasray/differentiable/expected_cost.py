@@ -14,13 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nasray.carbon.carbon_terms import OperationLimit, budget_penalty, expected_carbon_g
 from nasray.differentiable.relaxed_network import RelaxedNetwork
-from nasray.hardware.timing import time_runs
-from nasray.models.darts_operations import operation
-from nasray.models.multi_scale_network import CellInputs, Classifier, build_stem
 from nasray.spaces.genotype import NUM_INPUTS, OPERATIONS, Genotype, cell_edges
 from nasray.spaces.multi_scale_costs import operation_convolutions, total_macs
 from nasray.spaces.multi_scale_layout import MultiScaleSettings, Position
@@ -165,41 +162,6 @@ def macs_table(settings: MultiScaleSettings) -> CostTable:
     free = [("max_pool_3x3", source) for _ in range(settings.num_nodes) for source in (0, 1)]
     without = MultiScalePlan(genotype=Genotype.of(free, free), settings=settings)
     return cost_table(settings, "macs", macs, fixed=float(without.cumulative_macs(settings.exits)))
-
-
-def latency_table(
-    settings: MultiScaleSettings, *, device: torch.device | str = "cpu", batch_size: int = 1, budget_s: float = 0.02
-) -> CostTable:
-    """Measure each operation alone on this device, in ms for a batch: a lookup table without overlaps and caches.
-
-    Args:
-        settings: Layout.
-        device: Where to measure.
-        batch_size: Images at once.
-        budget_s: Time for each of the different operations; a network has about a hundred.
-    """
-    place = torch.device(device)
-
-    def measured(module: nn.Module, *shapes: tuple[int, int]) -> float:
-        inputs = [torch.randn(batch_size, channels, side, side, device=place) for channels, side in shapes]
-        module = module.to(place).eval()
-        with torch.inference_mode():
-            return time_runs(lambda: module(*inputs), device=place, budget_s=budget_s).median_ms
-
-    def latency(name: str, channels: int, side: int, stride: int) -> float:
-        is_free = name == "none" or (name == "skip_connect" and stride == 1)
-        return 0.0 if is_free else measured(operation(name, channels, stride), (channels, side))
-
-    fixed = 0.0
-    for position in settings.positions:
-        sources = [(settings.width(source), settings.side(source)) for source in settings.inputs(position)]
-        module = build_stem(settings, position) if position.layer < 0 else CellInputs(settings, position)
-        fixed += measured(module, *(sources or [(settings.in_channels, settings.resolution)]))
-    for exit in range(1, settings.exits + 1):
-        place_of_exit = settings.exit_position(exit)
-        shape = (settings.width(place_of_exit), settings.side(place_of_exit))
-        fixed += measured(Classifier(shape[0], settings.num_classes), shape)
-    return cost_table(settings, "latency_ms", latency, fixed=fixed)
 
 
 def _entering_side(settings: MultiScaleSettings, position: Position) -> int:

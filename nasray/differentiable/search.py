@@ -5,33 +5,26 @@ Tensor letters: B images, C channels, H and W height and width.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nasray.data import Batches, ImageData, Split
-from nasray.differentiable.bilevel import StepResult, search_step
-from nasray.differentiable.collapse import count_skips
+from nasray.data import ImageData
+from nasray.differentiable.bilevel import StepResult, search_step, weight_step
+from nasray.differentiable.collapse import POOLINGS, SKIPS, count
 from nasray.differentiable.config import SearchConfig
 from nasray.differentiable.derivation import derive
 from nasray.differentiable.expected_cost import CostTerm
 from nasray.differentiable.memory import check_memory
 from nasray.differentiable.relaxed_network import RelaxedNetwork
+from nasray.differentiable.search_images import Pair, SearchImages
 from nasray.spaces.genotype import Genotype
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.training.evaluate import evaluate
 from nasray.training.exit_losses import weighted_cross_entropy
-from nasray.training.jobs import Place
 from nasray.training.trainer import DivergedError
-
-Pair = tuple[Tensor, Tensor]
-
-_INITIAL, _SPLIT, _EPOCH = 0, 1, 2  # independent streams of randomness
 
 
 class DifferentiableSearch:
@@ -63,18 +56,25 @@ class DifferentiableSearch:
         seed: int = 0,
         cost: CostTerm | None = None,
     ) -> None:
-        _check_data(settings, data)
         self.settings, self.config, self.cost, self.seed = settings, config, cost, seed
-        self._data, self._device, self._decode_threads = data, torch.device(device), decode_threads
+        self._device = torch.device(device)
+        self._images = SearchImages(
+            data,
+            settings,
+            batch_size=config.batch_size,
+            weights_share=config.weights_share,
+            device=self._device,
+            decode_threads=decode_threads,
+            seed=seed,
+        )
         self.memory_bytes = check_memory(
             settings, batch_size=config.batch_size, order=config.order, device=self._device
         )
-        with self._randomness(_INITIAL):
+        with self._images.initial_randomness():
             self.network = RelaxedNetwork(settings, relaxation=config.relaxation).to(self._device)
         if cost is not None:
             cost.forbid_broken(self.network)
         self._initial_cost = self.expected_cost()
-        self._halves = self._cut(data.train)
         self._alphas, self._weights = self.network.alphas, self.network.weights
         self._alpha_optimizer = torch.optim.Adam(
             self._alphas,
@@ -96,7 +96,7 @@ class DifferentiableSearch:
     @property
     def steps_per_epoch(self) -> int:
         """Search steps in an epoch."""
-        return len(self._batches(self._halves[0], 0))
+        return self._images.steps_per_epoch
 
     def genotype(self) -> Genotype:
         """Return the cells that the architecture parameters stand for now."""
@@ -115,8 +115,9 @@ class DifferentiableSearch:
 
         Returns:
             `loss` and `valid_loss`, means over the steps of the exits' summed cross entropies on the weights' and the
-            architecture's images; `num_images` of the former; `num_skips` of the normal cell derived now;
-            `learning_rate`; with a cost, `expected_` and its unit.
+            architecture's images, the latter only where the architecture moves; `num_images` of the former;
+            `learning_rate`; `num_skips` and `num_poolings` of the normal cell derived now; with a cost, `expected_` and
+            its unit.
 
         Raises:
             DivergedError: If a loss is not finite.
@@ -127,33 +128,20 @@ class DifferentiableSearch:
         self.network.set_temperature(self.config.temperature(self.epoch))
         self.network.train()
         num_images, results = 0, []
-        with self._randomness(_EPOCH, self.epoch):
-            train, valid = (self._batches(half, self.epoch) for half in self._halves)
-            for batch, valid_batch in zip(train, _endless(valid), strict=False):
-                results.append(self._step(batch, valid_batch))
-                num_images += len(batch[1])
+        with self._images.randomness(self.epoch):
+            for train, valid in self._images.pairs(self.epoch):
+                results.append(self._step(train, valid))
+                num_images += len(train[1])
         self.epoch += 1
-        loss, valid_loss = (
-            float(torch.stack([getattr(result, name) for result in results]).mean())
-            for name in ("train_loss", "valid_loss")
-        )
-        if not np.isfinite([loss, valid_loss]).all():
-            raise DivergedError(
-                f"The losses of epoch {self.epoch} are {loss} and {valid_loss}. Lower the learning rates."
-            )
-        return {"loss": loss, "valid_loss": valid_loss, "num_images": num_images, "learning_rate": rate} | self._watch()
+        losses = _means(results)
+        if not np.isfinite(list(losses.values())).all():
+            found = " and ".join(f"{value:g}" for value in losses.values())
+            raise DivergedError(f"The losses of epoch {self.epoch} are {found}. Lower the learning rates.")
+        return losses | {"num_images": num_images, "learning_rate": rate} | self._watch()
 
     def holdout_metrics(self) -> dict[str, float]:
         """Return `accuracy` and `loss` of the relaxed network's last exit on the held-out images."""
-        batches = Batches(
-            self._data.holdout,
-            self._data,
-            batch_size=self.config.batch_size,
-            device=self._device,
-            channels_last=True,
-            num_workers=self._decode_threads,
-        )
-        return evaluate(self.network.eval(), batches)
+        return evaluate(self.network.eval(), self._images.holdout())
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next epoch depends on; batches and noise depend on seed and epoch alone."""
@@ -182,6 +170,10 @@ class DifferentiableSearch:
         self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
 
     def _step(self, train: Pair, valid: Pair) -> StepResult:
+        if self.epoch < self.config.frozen_epochs:
+            clip = self.config.gradient_clip
+            loss = weight_step(lambda: self._loss(*train), self._weights, self._weight_optimizer, gradient_clip=clip)
+            return StepResult(loss, None)
         return search_step(
             lambda: self._loss(*train),
             lambda: self._loss(*valid),
@@ -209,97 +201,23 @@ class DifferentiableSearch:
         genotype, cost = self.genotype(), self.expected_cost()
         if self.config.monitor is not None and self.config.monitor.has_collapsed(genotype):
             self.has_collapsed = True
-        found: dict[str, float] = {"num_skips": count_skips(genotype.normal)}
+        found = {
+            "num_skips": float(count(genotype.normal, SKIPS)),
+            "num_poolings": float(count(genotype.normal, POOLINGS)),
+        }
         if self.cost is not None and cost is not None:
             found[f"expected_{self.cost.table.unit}"] = cost
         return found
 
-    def _cut(self, train: Split) -> tuple[Split, Split]:
-        """Return the weights' and the architecture's part of the training images."""
-        generator = torch.Generator().manual_seed(_entropy(self.seed, _SPLIT))
-        order_N, first = torch.randperm(len(train), generator=generator), round(len(train) * self.config.weights_share)
-        return train.subset(order_N[:first].sort().values), train.subset(order_N[first:].sort().values)
 
-    def _batches(self, half: Split, epoch: int) -> Batches:
-        return Batches(
-            half,
-            self._data,
-            batch_size=self.config.batch_size,
-            device=self._device,
-            train=True,
-            seed=self.seed,
-            epoch=epoch,
-            channels_last=True,
-            num_workers=self._decode_threads,
-        )
-
-    def _randomness(self, *stream: int) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which torch's randomness depends on the seed and the stream; it is restored after."""
-        return _seeded(_entropy(self.seed, *stream), self._device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchJob:
-    """A differentiable search in a form that can travel to another process.
-
-    Args:
-        settings: Layout of the relaxed network.
-        config: The recipe.
-        cost: Expected cost to search for besides accuracy.
-        seed: Of everything random.
-    """
-
-    settings: MultiScaleSettings
-    config: SearchConfig
-    cost: CostTerm | None = None
-    seed: int = 0
-
-    def start(self, data: ImageData, place: Place) -> DifferentiableSearch:
-        """Build network, optimizers and data.
-
-        Raises:
-            ValueError: If there are several workers, which would need their gradients averaged.
-        """
-        if place.world_size != 1:
-            raise ValueError(f"`place.world_size` must be 1 for a differentiable search, got {place.world_size}.")
-        return DifferentiableSearch(
-            self.settings,
-            self.config,
-            data,
-            device=place.device,
-            decode_threads=place.decode_threads,
-            seed=self.seed,
-            cost=self.cost,
-        )
-
-
-def _endless(batches: Iterable[Pair]) -> Iterator[Pair]:
-    while True:
-        yield from batches
-
-
-def _entropy(*entropy: int) -> int:
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch for a while."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def _means(results: list[StepResult]) -> dict[str, float]:
+    """Return the means of both losses; the architecture's only if it was computed."""
+    means = {"loss": float(torch.stack([result.train_loss for result in results]).mean())}
+    if valid_losses := [result.valid_loss for result in results if result.valid_loss is not None]:
+        means["valid_loss"] = float(torch.stack(valid_losses).mean())
+    return means
 
 
 def _mixed_dtype(device: torch.device) -> torch.dtype | None:
     """Return bfloat16 where a GPU has it: half precision would need its losses scaled, in four passes for a step."""
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
-
-
-def _check_data(settings: MultiScaleSettings, data: ImageData) -> None:
-    wanted = (settings.num_classes, settings.in_channels, settings.resolution)
-    given = (data.num_classes, data.channels, data.resolution)
-    if wanted != given:
-        raise ValueError(
-            "`data` must have the layout's classes, channels and resolution "
-            f"({wanted[0]}, {wanted[1]}, {wanted[2]}), got ({given[0]}, {given[1]}, {given[2]}). Change `settings`."
-        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ class InferenceEnergy:
 
 @dataclass(frozen=True, kw_only=True)
 class _Window:
-    images: int
+    runs: int
     seconds: float
     device_j: float | None
     idle_j: float | None
@@ -116,7 +117,7 @@ def measure_inference_energy(
     x = torch.randn(tuple(input_shape), generator=torch.Generator().manual_seed(0)).to(place)
     domain, gpus = _domain(place)
     with torch_threads(threads), torch.inference_mode():
-        run = _Runner(copied, x, clock)
+        run = _Runner(lambda: copied(x), place, clock)
         run.for_(warmup_s)
         lease = meter.open(Lease.of_this_process(owner="inference", stage="inference", cpus=float(threads), gpus=gpus))
         try:
@@ -134,6 +135,32 @@ def measure_inference_energy(
     )
 
 
+@contextlib.contextmanager
+def energy_windows(
+    device: str = "cpu", *, meter: NodeMeter | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[Callable[[], object], float], float | None]]:
+    """Give a function that repeats a computation for some seconds and returns what one run of it took.
+
+    It returns the gross energy in J, or None if the device's energy is unknown. A window too short for one run lasts
+    for one run. Others on the device are not told apart.
+
+    Args:
+        device: What computes.
+        meter: As for `measure_inference_energy`.
+        clock: Likewise.
+    """
+    place = check_device(device)
+    meter, domain = meter or _calibrated_meter(), _domain(place)[0]
+
+    def window_j(run: Callable[[], object], seconds: float) -> float | None:
+        runner = _Runner(run, place, clock)
+        runner.for_(seconds / 10)
+        window = _window(runner, meter, domain, seconds)
+        return None if window.device_j is None else window.device_j / window.runs
+
+    yield window_j
+
+
 def has_counter(device: str = "cpu") -> bool:
     """Return whether a device has an energy counter that can be read, so that energies are more than a model."""
     domain, _ = _domain(check_device(device))
@@ -141,38 +168,38 @@ def has_counter(device: str = "cpu") -> bool:
 
 
 class _Runner:
-    """Runs forward passes for a time and counts the images."""
+    """Repeats a computation for a time and counts."""
 
-    def __init__(self, module: nn.Module, x: torch.Tensor, clock: Callable[[], float]) -> None:
-        self._module, self._x, self._clock = module, x, clock
+    def __init__(self, run: Callable[[], object], place: torch.device, clock: Callable[[], float]) -> None:
+        self._run, self._place, self._clock = run, place, clock
 
     def for_(self, seconds: float) -> int:
-        """Return the images computed in a time; waits for the device at the end."""
-        end, passes = self._clock() + seconds, 0
+        """Return how often it ran in a time; waits for the device at the end."""
+        end, runs = self._clock() + seconds, 0
         while self._clock() < end:
-            self._module(self._x)
-            passes += 1
-            # A GPU takes orders faster than it computes; let the queue not grow beyond some passes.
-            if self._x.is_cuda and passes % 16 == 0:
-                torch.cuda.synchronize(self._x.device)
-        if self._x.is_cuda:
-            torch.cuda.synchronize(self._x.device)
-        return passes * len(self._x)
+            self._run()
+            runs += 1
+            # A GPU takes orders faster than it computes; let the queue not grow beyond some runs.
+            if self._place.type == "cuda" and runs % 16 == 0:
+                torch.cuda.synchronize(self._place)
+        if self._place.type == "cuda":
+            torch.cuda.synchronize(self._place)
+        return runs
 
 
 def _window(run: _Runner, meter: NodeMeter, domain: str, seconds: float) -> _Window:
     before = meter.snapshot()
-    images = run.for_(seconds)
+    runs = run.for_(seconds)
     after = meter.snapshot()
     took = after["duration_s"] - before["duration_s"]
     known = after["domains"].get(domain, {})
     if known.get("node_j") is None:
-        return _Window(images=images, seconds=took, device_j=None, idle_j=None, other_share=0.0)
+        return _Window(runs=runs, seconds=took, device_j=None, idle_j=None, other_share=0.0)
     first = before["domains"][domain]
     device_j, other_j = (known[part] - first[part] for part in ("node_j", "other_j"))
     power_w = known["idle_power_w"]
     return _Window(
-        images=images,
+        runs=runs,
         seconds=took,
         device_j=device_j,
         idle_j=None if power_w is None else power_w * took,
@@ -183,9 +210,9 @@ def _window(run: _Runner, meter: NodeMeter, domain: str, seconds: float) -> _Win
 def _summary(
     windows: Sequence[_Window], *, quality: Quality, source: str, device: str, batch_size: int, window_s: float
 ) -> InferenceEnergy:
-    gross = [1e3 * w.device_j / w.images for w in windows if w.device_j is not None]
+    gross = [1e3 * w.device_j / (w.runs * batch_size) for w in windows if w.device_j is not None]
     above = [
-        1e3 * max(0.0, w.device_j - w.idle_j) / w.images
+        1e3 * max(0.0, w.device_j - w.idle_j) / (w.runs * batch_size)
         for w in windows
         if w.device_j is not None and w.idle_j is not None
     ]
@@ -196,7 +223,7 @@ def _summary(
         above_idle_mj=statistics.median(above) if is_known and len(above) == len(windows) else None,
         spread=(max(gross) - min(gross)) / statistics.median(gross) if is_known else None,
         power_w=math.fsum(window.device_j or 0.0 for window in windows) / seconds if is_known else None,
-        images_per_s=sum(window.images for window in windows) / seconds,
+        images_per_s=sum(window.runs for window in windows) * batch_size / seconds,
         quality=quality if is_known else "unavailable",
         is_shared=max(window.other_share for window in windows) > _SHARED_ABOVE,
         source=source,

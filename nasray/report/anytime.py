@@ -6,11 +6,12 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nasray.report.anytime_searches import searches
 from nasray.report.anytime_table import COST_NAMES, DIFFERENCES, RIVALS, Kind, accuracy_text, difference_text, kinds
 from nasray.report.figures import Trace, styled_figure
 from nasray.report.genotype_drawing import draw_genotype, draw_layout
 from nasray.report.markup import Html, element, join
-from nasray.report.quantities import MISSING, format_duration, format_metric, quantity
+from nasray.report.quantities import MISSING, format_metric, quantity
 from nasray.report.sections import Figures
 from nasray.report.tables import table
 
@@ -53,7 +54,7 @@ def anytime(results: Mapping[str, Any] | None, figures: Figures) -> list[Html]:
         _differences(results.get("comparisons", [])),
         *_ablation(groups, figures),
         _cells(results["networks"]),
-        _searches(results.get("searches", []), figures),
+        _section("Searches", *searches(results.get("searches", []), figures)),
     ]
 
 
@@ -92,31 +93,6 @@ def settings_figure(found: Sequence[Kind]) -> go.Figure:
         meta={"trials": []},
         xaxis={"title": {"text": "Test accuracy"}, "tickformat": ".1~%"},
         yaxis={"title": {"text": ""}, "autorange": "reversed"},
-    )
-
-
-def losses_figure(searches: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Draw both losses of each search over its epochs."""
-    traces: list[Trace] = []
-    for series, search in enumerate(searches):
-        name = html.escape(str(search["name"]), quote=False)
-        for column, label, dash in (("loss", "weights", "solid"), ("valid_loss", "architecture", "dot")):
-            traces.append(
-                {
-                    "x": [epoch["epoch"] for epoch in search["history"]],
-                    "y": [epoch[column] for epoch in search["history"]],
-                    "mode": "lines",
-                    "name": f"{name}: {label}",
-                    "line": {"width": 2, "dash": dash},
-                    "meta": {"role": "path", "trial": search["name"], "series": series},
-                }
-            )
-    return styled_figure(
-        traces,
-        height=420,
-        meta={"trials": [search["name"] for search in searches]},
-        xaxis={"title": {"text": "Epoch"}, "tickformat": "d"},
-        yaxis={"title": {"text": "Loss, summed over exits"}},
     )
 
 
@@ -254,22 +230,6 @@ def _cells(networks: Sequence[Mapping[str, Any]]) -> Html:
         for index, row in enumerate(found)
     ]
     return _section("Cells that were found", *drawings)
-
-
-def _searches(searches: Sequence[Mapping[str, Any]], figures: Figures) -> Html:
-    rows = [
-        [
-            search["name"],
-            str(len(search["history"])),
-            *(f"{search['history'][-1][name]:.3f}" for name in ("loss", "valid_loss")),
-            f"{search['history'][-1]['num_skips']:.0f}",
-            format_duration(search["seconds"]),
-        ]
-        for search in searches
-    ]
-    heads = ["Search", "Epochs", "Loss of the weights", "Loss of the architecture", "Skips, normal cell", "Time"]
-    place = figures.place(losses_figure(searches), "Both losses of each search over its epochs.")
-    return _section("Searches", place, table(heads, rows, caption="Searches at their end"))
 
 
 def _section(heading: str, *content: object) -> Html:

@@ -13,18 +13,20 @@ import torch
 
 from nasray.carbon.bill import Bill
 from nasray.data import ImageData
-from nasray.differentiable.expected_cost import CostTable, CostTerm, latency_table, macs_table
+from nasray.differentiable.expected_cost import CostTerm, macs_table
 from nasray.differentiable.memory import check_memory, search_memory_bytes
-from nasray.differentiable.search import SearchJob
+from nasray.differentiable.search_job import SearchJob
 from nasray.hardware.device import check_device
 from nasray.records import RunDirectory
 from nasray.report import write_report
 from nasray.report.anytime import FILE
+from nasray.spaces.genotype import NUM_INPUTS
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.training.exit_jobs import metric_names
 from nasray.tune.batch_search import note_budget
 from nasray.tune.cli_errors import TrialError
 from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.ms_ranas_costs import cost_terms
 from nasray.tune.ms_ranas_networks import TrainedNetwork, trained_networks
 from nasray.tune.ms_ranas_results import ExitWriter, best_of_each, compare, evaluation
 from nasray.tune.ms_ranas_search import GenotypeTask, search_genotypes
@@ -35,7 +37,6 @@ from nasray.tune.stages import Stages
 
 RESERVED = ("final", "export")
 """Stages for which searches leave what the bill says of the budget."""
-_COSTS_FILE = "search_costs.json"
 
 
 class MSRanasRun:
@@ -149,12 +150,13 @@ class MSRanasRun:
             stages = Stages(run, progress, account, reserve=None if bill is None else bill.spending(RESERVED))
             workers = Workers.available(num_workers)
             data = ray.put(self.data)
-            found = self._search(stages, data, _of_a_trial(workers))
-            if any(len(outcome["history"]) < self.settings.search.epochs for outcome in found.values()):
+            searches = self._search(stages, data, _of_a_trial(workers))
+            if any(self._is_cut(outcome) for outcome in searches.values()):
                 note_budget(run, account, None if bill is None else bill.spending(RESERVED))
+            found = {name: outcome for name, outcome in searches.items() if not outcome["is_halved"]}
             networks = trained_networks(self.settings, self.data, seeds=self.seeds, found=found)
             self._train(stages, networks, data, workers, training_workers)
-            results = self._results(stages, networks, found)
+            results = self._results(stages, networks, searches)
             account.refresh(now=True)
         run.write_json(FILE, results)
         run.update(status="done")
@@ -168,27 +170,9 @@ class MSRanasRun:
         write_report(run)
         return results
 
-    def cost_terms(self, stages: Stages) -> dict[Variant, CostTerm]:
-        """Return what each variant with a cost weight is charged.
-
-        Args:
-            stages: Of the run, in whose directory measured latencies are kept for when it is resumed.
-        """
-        tables: dict[MultiScaleSettings, CostTable] = {}
-        terms = {}
-        for variant, layout in self.search_layouts.items():
-            if variant.cost_weight:
-                if layout not in tables:
-                    tables[layout] = (
-                        macs_table(layout) if self.settings.cost == "macs" else self._latencies(stages, layout)
-                    )
-                target = self.settings.cost_target
-                terms[variant] = CostTerm(table=tables[layout], weight=variant.cost_weight, target=target)
-        return terms
-
     def _search(self, stages: Stages, data: Any, workers: Workers) -> dict[str, dict[str, Any]]:
         """Search with every variant and seed; returns what was found, by trial name."""
-        terms = self.cost_terms(stages)
+        terms = cost_terms(self.settings, self.search_layouts, stages)
         tasks = {
             variant.trial_name(seed): GenotypeTask(
                 job=SearchJob(settings=layout, config=self.settings.search, cost=terms.get(variant), seed=seed),
@@ -199,15 +183,25 @@ class MSRanasRun:
             for variant, layout in self.search_layouts.items()
             for seed in self.seeds
         }
-        found = search_genotypes(stages, tasks)
+        found = search_genotypes(stages, tasks, halving=self.settings.halving)
         if not found:
             raise TrialError("The budget ended the run before any search got through an epoch. Give it more.")
         for name, outcome in found.items():
             if outcome["has_collapsed"]:
                 stages.run.add_notice(f"Skip connections took over the normal cell of search {name}.")
+            last = outcome["history"][-1]
+            if last["num_skips"] + last["num_poolings"] == NUM_INPUTS * self.settings.num_nodes:
+                stages.run.add_notice(f"The normal cell of search {name} has no operation with weights.")
         if len(found) < len(tasks):
             stages.run.add_notice(f"{len(tasks) - len(found)} of {len(tasks)} searches were left out for the budget.")
+        if halved := sum(outcome["is_halved"] for outcome in found.values()):
+            stages.run.add_notice(f"{halved} of {len(tasks)} searches were stopped early: others were ahead of them.")
         return found
+
+    def _is_cut(self, outcome: Mapping[str, Any]) -> bool:
+        """Whether a search ended for the budget."""
+        is_whole = len(outcome["history"]) >= self.settings.search.epochs
+        return not (is_whole or outcome["is_halved"] or outcome["has_collapsed"])
 
     def _train(
         self, stages: Stages, networks: Sequence[TrainedNetwork], data: Any, workers: Workers, training_workers: int
@@ -220,7 +214,7 @@ class MSRanasRun:
         stages.train("final", jobs, data, trainers, metric_names=(*kept, "energy_j", "carbon_g"))
 
     def _results(
-        self, stages: Stages, networks: Sequence[TrainedNetwork], found: Mapping[str, Mapping[str, Any]]
+        self, stages: Stages, networks: Sequence[TrainedNetwork], searches: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Any]:
         """Measure every network, export the best, and compare."""
         writer = ExitWriter(
@@ -241,22 +235,10 @@ class MSRanasRun:
         stages.run.append_evaluations([evaluation(row) for row in rows])
         return {
             "variants": [asdict(variant) | {"label": variant.label} for variant in self.variants],
-            "searches": [{"name": name, **outcome} for name, outcome in found.items()],
+            "searches": [{"name": name, **outcome} for name, outcome in searches.items()],
             "networks": rows,
             "comparisons": compare(rows, num_classes=self.data.num_classes),
         }
-
-    def _latencies(self, stages: Stages, layout: MultiScaleSettings) -> CostTable:
-        key = f"s{layout.scales}-e{layout.exits}"
-        known = stages.run.read_json(_COSTS_FILE) or {}
-        if key not in known:
-            with stages.timed("latency table", self.settings.latency_device):
-                table = latency_table(layout, device=self.settings.latency_device)
-            costs = {"normal": table.normal.tolist(), "reduce": table.reduce.tolist(), "fixed": table.fixed}
-            known = {**known, key: costs}
-            stages.run.write_json(_COSTS_FILE, known)
-        normal, reduce = (torch.tensor(known[key][kind], dtype=torch.float64) for kind in ("normal", "reduce"))
-        return CostTable(unit="latency_ms", normal=normal, reduce=reduce, fixed=known[key]["fixed"])
 
 
 def _of_a_trial(workers: Workers) -> Workers:

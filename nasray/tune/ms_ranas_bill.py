@@ -10,7 +10,7 @@ import torch
 
 from nasray.carbon.bill import Bill
 from nasray.data import ImageData
-from nasray.differentiable.search import SearchJob
+from nasray.differentiable.search_job import SearchJob
 from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.spaces.multi_scale_plan import MultiScalePlan

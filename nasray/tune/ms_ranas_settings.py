@@ -13,9 +13,9 @@ from nasray.differentiable.config import SearchConfig
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.training.config import TrainingConfig
 
-CostKind = Literal["macs", "latency"]
-COSTS = ("macs", "latency")
-"""What a search can be charged for: multiply-adds in closed form, or a lookup table of latencies measured here."""
+CostKind = Literal["macs", "latency", "energy"]
+COSTS = ("macs", "latency", "energy")
+"""What a search can be charged for: multiply-adds in closed form, or a table of latencies or energies measured here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,9 @@ class MSRanasSettings:
         cutouts_px: Side of the square that is cut out of training images in a search; 0 cuts nothing.
         cost_weights: Weight of the expected cost beside the cross entropy; 0 searches for accuracy alone.
         cost: What is charged for.
-        cost_target: What is free of charge, in multiply-adds or ms; None charges for all.
+        cost_target: What is free of charge, in multiply-adds, ms or mJ; None charges for all.
+        halving: Of so many searches that reach a third of their epochs, and so many times that, one goes on; None lets
+            all run to their end.
         search: Recipe of the searches.
         final: Recipe of the found networks and what they are compared with.
         final_scales: Scales in the final training; None for those of the search.
@@ -65,7 +67,7 @@ class MSRanasSettings:
         has_auxiliary: Whether a final network with one exit trains with an auxiliary head.
         num_random: Random architectures of about the cost of each found network.
         has_msdnet: Whether an MSDNet of about the cost of the found networks is trained.
-        latency_device: Where latencies are measured, cpu (one thread) or cuda.
+        latency_device: Where latencies and energies are measured, cpu (one thread) or cuda.
         max_train: Most training images to use; None for all.
 
     Raises:
@@ -82,6 +84,7 @@ class MSRanasSettings:
     cost_weights: tuple[float, ...] = (0.0,)
     cost: CostKind = "macs"
     cost_target: float | None = None
+    halving: float | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
     final: TrainingConfig
     final_scales: int | None = None
@@ -106,6 +109,8 @@ class MSRanasSettings:
                 raise ValueError(f"`{name}` must be finite and at least 0, got {list(numbers)}.")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"`drop-path` must be in [0, 1), got {self.drop_path}. 0 switches drop path off.")
+        if self.halving is not None and not 1 < self.halving < math.inf:
+            raise ValueError(f"`halving` must be above 1, got {self.halving}. With 3, one of three searches goes on.")
         if self.num_random < 0:
             raise ValueError(f"`random` must be at least 0, got {self.num_random}. 0 trains no random architecture.")
 

@@ -22,6 +22,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
+from ray.tune.schedulers import TrialScheduler
 
 from nasray.tune.cli_errors import TrialError
 
@@ -157,6 +158,7 @@ def run_trials(
     resume_from: Mapping[str, str],
     max_failures: int = 3,
     stop: tune.Stopper | None = None,
+    scheduler: TrialScheduler | None = None,
 ) -> dict[str, tune.Result]:
     """Run one trial for each name through a Tuner and return the results by name.
 
@@ -172,6 +174,7 @@ def run_trials(
         resume_from: Checkpoint folder by name, from an earlier run.
         max_failures: How often a trial is restarted after a crash.
         stop: Ends trials early; their last results count.
+        scheduler: Likewise, by comparing them.
 
     Raises:
         TrialError: If a trial failed.
@@ -185,6 +188,7 @@ def run_trials(
         tune_config=tune.TuneConfig(
             metric=None,
             reuse_actors=False,
+            scheduler=scheduler,
             trial_name_creator=lambda trial: trial.config["trial"]["name"],
             trial_dirname_creator=lambda trial: trial.config["trial"]["name"],
         ),

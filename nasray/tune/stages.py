@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from nasray.carbon.budget import Spending
 from nasray.records import RunDirectory
@@ -148,6 +149,8 @@ class Stages:
         tasks: Mapping[str, Any],
         workers: Workers,
         callbacks: Sequence[tune.Callback],
+        *,
+        scheduler: TrialScheduler | None = None,
     ) -> dict[str, tune.Result]:
         """Run a trial for each task, from its newest checkpoint if an earlier attempt left one.
 
@@ -157,6 +160,7 @@ class Stages:
             tasks: By trial name, all with the same `resources()`.
             workers: Of each trial.
             callbacks: Told of results as they come.
+            scheduler: May end trials early; None lets all run to their end.
         """
         resume = {name: found for name in tasks if (found := newest_checkpoint(self.storage, stage, name))}
         with self.timed(stage, workers.device), self.progress.shown():
@@ -169,6 +173,7 @@ class Stages:
                 stop=self._stopper(stage),
                 callbacks=[EnergyCallback(stage=STAGE_NAMES.get(stage, stage), account=self.account), *callbacks],
                 resume_from=resume,
+                scheduler=scheduler,
             )
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import numpy as np
@@ -6,7 +7,8 @@ import torch
 
 from nasray.carbon.carbon_terms import OperationLimit
 from nasray.differentiable.derivation import derive
-from nasray.differentiable.expected_cost import CostTerm, cost_table, latency_table, macs_table
+from nasray.differentiable.expected_cost import CostTerm, cost_table, macs_table
+from nasray.differentiable.measured_cost import energy_table, latency_table
 from nasray.differentiable.relaxed_network import RelaxedNetwork
 from nasray.spaces.genotype import OPERATIONS
 from nasray.spaces.multi_scale import MultiScaleSettings, MultiScaleSpace
@@ -96,6 +98,28 @@ def test_measured_latencies_are_positive_but_for_what_is_free(settings):
     energy = table.scaled("energy_j", 0.02)
     torch.testing.assert_close(energy.normal, table.normal * 0.02)
     assert energy.fixed == pytest.approx(0.02 * table.fixed)
+
+
+def test_energies_are_those_of_a_counter_or_say_that_they_are_estimated(settings, monkeypatch):
+    table, quality = energy_table(settings)
+    if "estimated" not in quality:
+        pytest.skip("This machine has an energy counter.")
+    assert table.unit == "energy_mj" and table.fixed > 0
+    ratios = (table.normal / table.normal.max()).flatten()
+    assert ((ratios >= 0) & (ratios <= 1)).all()
+
+    @contextlib.contextmanager
+    def windows(device):
+        yield lambda run, seconds: (run(), 0.25)[1]
+
+    module = "nasray.differentiable.measured_cost"
+    monkeypatch.setattr(f"{module}.has_counter", lambda device: True)
+    monkeypatch.setattr(f"{module}.energy_windows", windows)
+    table, quality = energy_table(settings)
+    cells = [position for position in settings.positions if position.layer >= 0]
+    normal = [position for position in cells if not settings.is_reduction(position.layer)]
+    assert quality == "Energies of operations were measured one by one on the counter of cpu."
+    assert set(table.normal.flatten().tolist()) == {0.0, 250.0 * len(normal)}
 
 
 def test_wrong_terms_are_told(settings):

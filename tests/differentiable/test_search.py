@@ -4,12 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nasray.differentiable.collapse import CollapseMonitor, CollapseWarning, count_skips
+from nasray.differentiable.collapse import SKIPS, CollapseMonitor, CollapseWarning, count
 from nasray.differentiable.config import SearchConfig
 from nasray.differentiable.expected_cost import CostTerm, macs_table
 from nasray.differentiable.memory import check_memory, saved_bytes, search_memory_bytes
 from nasray.differentiable.relaxed_network import RelaxedNetwork
-from nasray.differentiable.search import DifferentiableSearch, SearchJob
+from nasray.differentiable.search import DifferentiableSearch
+from nasray.differentiable.search_job import SearchJob
 from nasray.spaces.genotype import DARTS_V1, DARTS_V2, Genotype
 from nasray.training.jobs import Place
 
@@ -55,12 +56,24 @@ def test_a_search_learns_and_leaves_global_randomness_alone(data, settings):
 
 def test_halves_are_disjoint_and_belong_to_the_seed(data, settings):
     def rows(search):
-        return [{tuple(image.flatten().tolist()) for image in half.images_NCHW} for half in search._halves]
+        return [{tuple(image.flatten().tolist()) for image in half.images_NCHW} for half in search._images.halves]
 
     weights, alphas = rows(DifferentiableSearch(settings, QUICK, data, seed=1))
     assert len(weights) == len(alphas) == 12 and not weights & alphas
     assert [weights, alphas] == rows(DifferentiableSearch(settings, QUICK, data, seed=1))
     assert [weights, alphas] != rows(DifferentiableSearch(settings, QUICK, data, seed=2))
+
+
+def test_the_architecture_stays_as_it_is_in_frozen_epochs(data, settings):
+    table = macs_table(settings)
+    config = replace(QUICK, frozen_epochs=2)
+    search = DifferentiableSearch(settings, config, data, cost=CostTerm(table=table, weight=1.0))
+    before = [alpha.detach().clone() for alpha in search.network.alphas]
+    found = losses(search, 2)
+    assert all(map(torch.equal, before, search.network.alphas))
+    assert found[1]["loss"] < found[0]["loss"] and "valid_loss" not in found[1]
+    assert "valid_loss" in search.run_epoch()
+    assert not any(map(torch.equal, before, search.network.alphas))
 
 
 def test_a_cost_makes_the_mixture_cheaper(data, settings):
@@ -85,7 +98,7 @@ def test_collapse_is_warned_of_and_can_stop_the_search(data, settings):
 
 
 def test_published_cells_have_not_collapsed():
-    assert [count_skips(genotype.normal) for genotype in (DARTS_V1, DARTS_V2)] == [3, 2]
+    assert [count(genotype.normal, SKIPS) for genotype in (DARTS_V1, DARTS_V2)] == [3, 2]
     assert not CollapseMonitor().has_collapsed(DARTS_V2)
 
 
@@ -122,6 +135,7 @@ def test_wrong_settings_are_told(data, settings):
         ({"final_learning_rate": 1.0}, "`final_learning_rate` must be from 0"),
         ({"momentum": 1.0}, r"must be in \[0, 1\)"),
         ({"gradient_clip": -1.0}, "must not be negative"),
+        ({"epochs": 3, "frozen_epochs": 3}, "`frozen_epochs` must be from 0 to 2, below `epochs`, got 3"),
         ({"weights_share": 1.0}, r"`weights_share` must be in \(0, 1\), got 1.0"),
         ({"relaxation": "hard"}, "`relaxation` must be one of softmax, gumbel, got 'hard'"),
         ({"temperatures": (1.0, 0.0)}, "`temperatures` must be positive"),

@@ -8,7 +8,7 @@ import torch
 
 from nasray.carbon.fake import FakeClock, FakeProcesses, FakeSensor
 from nasray.carbon.node_meter import NodeMeter
-from nasray.hardware.inference_energy import measure_inference_energy
+from nasray.hardware.inference_energy import energy_windows, measure_inference_energy
 
 
 class Device:
@@ -93,3 +93,12 @@ def test_on_a_gpu_the_counter_is_measured() -> None:
     energy = measure_inference_energy(network, (100, 3, 64, 64), device="cuda")
     assert energy.gross_mj > energy.above_idle_mj > 0
     assert energy.spread < 0.03
+
+
+def test_windows_measure_any_computation() -> None:
+    device = Device()
+    with energy_windows(meter=device.meter, clock=device.clock) as window_j:
+        assert window_j(device.run, 2.0) == pytest.approx(13.0)
+        passes = device.passes
+        assert window_j(device.run, 0.1) == pytest.approx(13.0)  # one run lasts longer than the window
+    assert passes == 1 + 4 and device.passes == passes + 2

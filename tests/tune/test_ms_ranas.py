@@ -15,6 +15,7 @@ from nasray.spaces.genotype import DARTS_V2
 from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.tune.ms_ranas import MSRanasRun
+from nasray.tune.ms_ranas_costs import cost_terms
 from nasray.tune.ms_ranas_networks import trained_networks
 from nasray.tune.ms_ranas_results import best_of_each, compare, exit_rows
 from nasray.tune.ms_ranas_rivals import TOLERANCE, random_plans, scaled_msdnet
@@ -206,15 +207,17 @@ class StagesOfAFolder:
         return nullcontext()
 
 
-def test_latencies_are_measured_once_and_charged_the_same_after_a_break(digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("cost", "unit"), [("latency", "latency_ms"), ("energy", "energy_mj")])
+def test_costs_are_measured_once_and_charged_the_same_after_a_break(cost, unit, digits, tmp_path, monkeypatch):
     small = replace(PRESETS["quick"](), layers=3, exits=(2,), scales=(1,), channels=4)
-    settings = replace(small, cost="latency", cost_weights=(0.0, 0.5, 1.0))
+    settings = replace(small, cost=cost, cost_weights=(0.0, 0.5, 1.0))
     run, stages = MSRanasRun(settings, digits, seeds=[0]), StagesOfAFolder(tmp_path / "run")
-    first = run.cost_terms(stages)
+    first = cost_terms(settings, run.search_layouts, stages)
     assert [term.weight for term in first.values()] == [0.5, 1.0]  # without a weight nothing is charged
-    monkeypatch.setattr("nasray.tune.ms_ranas.latency_table", None)  # a second measurement would fail
-    again = run.cost_terms(stages)
+    monkeypatch.setattr(f"nasray.tune.ms_ranas_costs.{cost}_table", None)  # a second measurement would fail
+    again = cost_terms(settings, run.search_layouts, stages)
     for one, other in zip(first.values(), again.values(), strict=True):
-        assert one.table.unit == other.table.unit == "latency_ms"
+        assert one.table.unit == other.table.unit == unit
         assert torch.equal(one.table.normal, other.table.normal)
         assert one.table.fixed == other.table.fixed > 0
+    assert bool(stages.run.run["notices"]) == (cost == "energy")  # how good the energies are

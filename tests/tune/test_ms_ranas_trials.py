@@ -1,19 +1,21 @@
 """Searches and trainings of MS-RANAS as Tune trials."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import ray
 from ray import tune
 
 from nasray.differentiable.config import SearchConfig
-from nasray.differentiable.search import SearchJob
+from nasray.differentiable.search_job import SearchJob
 from nasray.spaces.genotype import Genotype
 from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.training.exit_jobs import ExitJob, with_cutout
 from nasray.training.jobs import Place
 from nasray.tune.checkpoints import load_weights, newest_checkpoint
-from nasray.tune.ms_ranas_search import GenotypeTask, GenotypeTrial
+from nasray.tune.ms_ranas_search import GenotypeTask, GenotypeTrial, Halving
 from nasray.tune.ms_ranas_settings import sgd_recipe
 from nasray.tune.session import Workers, run_trials
 from nasray.tune.training_trial import TrainingTask, data_parallel_trial, last_checkpoint
@@ -52,6 +54,20 @@ def test_a_search_that_goes_on_in_another_trial_finds_the_same(cluster, digits, 
     again = newest_checkpoint(tmp_path / "resumed", "search", "t")
     over = run(GenotypeTrial, task, tmp_path / "over", resume_from=again)
     assert over.metrics["history"] == whole.metrics["history"] and over.metrics["done"]
+
+
+def test_searches_behind_others_in_accuracy_and_macs_are_stopped():
+    halving = Halving(2.0, epochs=9)  # rungs after 3 and 6 epochs
+
+    def report(name, epoch, accuracy, macs):
+        trial = SimpleNamespace(trial_id=name, config={"trial": {"name": name}})
+        return halving.on_trial_result(None, trial, {"epoch": epoch, "holdout_accuracy": accuracy, "macs": macs})
+
+    assert report("a", 1, 0.1, 9e6) == report("a", 3, 0.8, 2e6) == Halving.CONTINUE
+    assert report("b", 3, 0.7, 3e6) == Halving.STOP  # less accurate and dearer
+    assert report("c", 3, 0.6, 1e6) == Halving.CONTINUE  # cheaper
+    assert report("a", 9, 0.9, 2e6) == Halving.STOP  # at its end
+    assert halving.stopped == {"b"}
 
 
 @pytest.mark.slow
