@@ -30,7 +30,8 @@ from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.ms_ranas import MSRanasRun, new_run_path
 from nasray.tune.ms_ranas_bill import ms_ranas_bill
-from nasray.tune.ms_ranas_settings import COSTS, PRESETS, MSRanasSettings
+from nasray.tune.ms_ranas_presets import PRESETS
+from nasray.tune.ms_ranas_settings import COSTS, MSRanasSettings
 from nasray.tune.program import (
     Address,
     DryRun,
@@ -68,7 +69,9 @@ def main(
         list[float] | None, Option(help="Weight of the expected cost beside the loss; sweeps a front. Repeatable.")
     ] = None,
     cost: Annotated[str | None, Option(help=f"What is charged for: {', '.join(COSTS)} (measured here).")] = None,
-    cost_target: Annotated[float | None, Option(help="What is free of charge, in multiply-adds, ms or mJ.")] = None,
+    cost_target: Annotated[
+        float | None, Option(help="What the found network may take as searched, in multiply-adds, ms or mJ.")
+    ] = None,
     layers: Annotated[int | None, Option(help="Layers of cells.")] = None,
     nodes: Annotated[int | None, Option(help="Intermediate nodes of a cell, 2 or 4.")] = None,
     channels: Annotated[int | None, Option(help="Channels of the first layer in the search.")] = None,
@@ -129,7 +132,10 @@ def main(
     if address is None:
         if workers is not None and workers > cpus:
             raise ValueError(f"`workers` must be at most {cpus}, the processors of this machine, got {workers}.")
-        run.check_memory(device)
+        if training_workers > (most := gpus or cpus):
+            raise ValueError(f"`training-workers` must be at most {most} on this machine, got {training_workers}.")
+        # Searches that share a GPU share its memory; on GPUs of their own, each has one.
+        run.check_memory(device, -(-(workers or gpus) // gpus) if gpus else workers or cpus)
     say(console, images.notice, *run.describe())
     # Several workers on one GPU share it, so that they are no faster than one.
     num_workers = min(workers or gpus, gpus) if gpus else workers or cpus

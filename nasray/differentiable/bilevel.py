@@ -116,6 +116,7 @@ def search_step(
     order: int = 1,
     gradient_clip: float = 5.0,
     cost: Loss | None = None,
+    weights_loss: Loss | None = None,
 ) -> StepResult:
     """Move the architecture parameters, then the weights.
 
@@ -129,6 +130,8 @@ def search_step(
         order: 1, or 2 to look ahead by a step of the weights.
         gradient_clip: Largest norm of the weights' gradient; 0 for none.
         cost: Expected cost to add to the validation loss; depends on the architecture parameters alone.
+        weights_loss: What the weights' own step minimises; by default `train_loss`. It may be of lower precision: the
+            second order takes differences between the others that rounding would swamp.
 
     Raises:
         ValueError: If `order` is neither 1 nor 2.
@@ -145,7 +148,8 @@ def search_step(
     if cost is not None:
         torch._foreach_add_(gradients, _gradients(cost(), alphas))
     alpha_step(gradients, alphas, alpha_optimizer)
-    return StepResult(weight_step(train_loss, weights, weight_optimizer, gradient_clip=gradient_clip), loss)
+    own_loss = weights_loss or train_loss
+    return StepResult(weight_step(own_loss, weights, weight_optimizer, gradient_clip=gradient_clip), loss)
 
 
 def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

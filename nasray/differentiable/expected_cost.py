@@ -1,8 +1,8 @@
 """What a relaxed network is expected to cost, differentiable in its architecture parameters.
 
-Each operation's cost is summed over all cells of its kind. A mixture's expected cost is that of a network whose every
-edge draws an operation with the mixture's weights; it is exact for certain mixtures. As a derived network keeps two
-edges of each node, it is cheaper than the mixture that it comes from unless that has learned "none" on the others.
+Each operation's cost is summed over all cells of its kind. Counted is what derivation would keep now: two edges of
+each node, and on them the operations other than "none" by their weights. So the mixture can't get cheaper by learning
+"none" without a cheaper network at its end, and it comes to the derived network's cost as the weights get certain.
 
 Tensor letters: E edges, O operations.
 """
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nasray.carbon.carbon_terms import OperationLimit, budget_penalty, expected_carbon_g
+from nasray.carbon.carbon_terms import OperationLimit, expected_carbon_g
+from nasray.differentiable.derivation import derived_weights, kept_edges
 from nasray.differentiable.relaxed_network import RelaxedNetwork
 from nasray.spaces.genotype import NUM_INPUTS, OPERATIONS, Genotype, cell_edges
 from nasray.spaces.multi_scale_costs import operation_convolutions, total_macs
@@ -46,12 +47,17 @@ class CostTable:
 
     def expected(self, network: RelaxedNetwork) -> Tensor:
         """Return the expected cost of a network, a scalar with gradients for its architecture parameters."""
-        found: Tensor = self.fixed + expected_carbon_g(self.probabilities(network), self.of_operations(network))
+        found: Tensor = self.fixed + expected_carbon_g(self.kept(network), self.of_operations(network))
         return found
 
-    def probabilities(self, network: RelaxedNetwork) -> Tensor:
-        """Return the weights of both mixtures, one below the other, (2E, O)."""
-        return torch.cat([mixture.probabilities() for mixture in network.mixtures])
+    def derived(self, network: RelaxedNetwork) -> float:
+        """Return the cost of the network that would be derived now."""
+        weights = torch.cat([derived_weights(mixture.probabilities().detach()) for mixture in network.mixtures])
+        return self.fixed + float((weights * self.of_operations(network)).sum())
+
+    def kept(self, network: RelaxedNetwork) -> Tensor:
+        """Return the weights of what derivation keeps of both mixtures, one below the other, (2E, O)."""
+        return torch.cat([_kept(mixture.probabilities()) for mixture in network.mixtures])
 
     def of_operations(self, network: RelaxedNetwork) -> Tensor:
         """Return the costs in both kinds of cells, one below the other, (2E, O), where the network computes."""
@@ -84,7 +90,7 @@ class CostTerm:
         ValueError: If the weight is negative, the target is not above the fixed cost, or a limit lacks its tables.
 
     Source: Fu et al. 2021, Sec. 3.1 (b), for limit and budget; Cai et al. 2019 (ProxylessNAS) for the expectation.
-    Deviation: the hinge is relative to what the fixed part leaves of the target.
+    Deviation: the hinge is relative to what the fixed part leaves of the target, and closes for the derived network.
     """
 
     table: CostTable
@@ -107,18 +113,19 @@ class CostTerm:
     def loss(self, network: RelaxedNetwork, *, initial: float) -> Tensor:
         """Return the term.
 
+        With a target it is 0 as long as the derived network meets it, whatever the mixture is expected to cost; above
+        it, the share by which the derived network exceeds it, with the gradients of the expectation.
+
         Args:
             network: Whose mixtures cost.
             initial: Expected cost with which the search began.
         """
         if self.target is None:
             return self.weight * self.table.expected(network) / initial
-        penalty: Tensor = budget_penalty(
-            self.table.probabilities(network),
-            self.table.of_operations(network),
-            budget_g=self.target - self.table.fixed,
-        )
-        return self.weight * penalty
+        expected, derived = self.table.expected(network), self.table.derived(network)
+        straight_through = expected - expected.detach() + derived
+        excess = (straight_through - self.target) / (self.target - self.table.fixed)
+        return self.weight * excess * (derived > self.target)
 
     def forbid_broken(self, network: RelaxedNetwork) -> None:
         """Leave out of the mixtures what breaks the limit; skip connections and poolings cost no multiply-adds.
@@ -162,6 +169,14 @@ def macs_table(settings: MultiScaleSettings) -> CostTable:
     free = [("max_pool_3x3", source) for _ in range(settings.num_nodes) for source in (0, 1)]
     without = MultiScalePlan(genotype=Genotype.of(free, free), settings=settings)
     return cost_table(settings, "macs", macs, fixed=float(without.cumulative_macs(settings.exits)))
+
+
+def _kept(probabilities_EO: Tensor) -> Tensor:
+    """Return the weights of operations other than "none" on the edges that are kept, summing to 1 on each."""
+    is_operation_O = torch.tensor([name != "none" for name in OPERATIONS], device=probabilities_EO.device)
+    weights_EO = probabilities_EO * is_operation_O
+    sums_E1 = weights_EO.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights_EO.dtype).tiny)
+    return weights_EO / sums_E1 * kept_edges(probabilities_EO.detach())[:, None]
 
 
 def _entering_side(settings: MultiScaleSettings, position: Position) -> int:

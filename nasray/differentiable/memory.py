@@ -14,18 +14,21 @@ from nasray.spaces.multi_scale_layout import MultiScaleSettings
 _COPIES = {1: 3, 2: 6}
 """Tensors of the weights' size: weights, gradients, momentum; to look ahead also a copy, a step and a direction."""
 
+_SCRATCH = {1: 1.2, 2: 1.4}
+"""What kernels and the allocator need besides, as measured on a CPU: 1.16 and 1.36."""
+
 
 def search_memory_bytes(settings: MultiScaleSettings, *, batch_size: int, order: int = 1) -> int:
     """Return the bytes that a search step keeps: weights, gradients, optimizer, activations for the backward pass.
 
     A forward pass without data (on torch's meta device) tells which tensors are saved. Single precision is assumed;
-    mixed precision needs about half for activations. What kernels need for themselves is not in it.
+    mixed precision needs about half for activations. A share for kernels and the allocator is added.
     """
     with torch.device("meta"):
         network = RelaxedNetwork(settings)
         images_BCHW = torch.empty(batch_size, settings.in_channels, settings.resolution, settings.resolution)
     activations = saved_bytes(network, images_BCHW.contiguous(memory_format=torch.channels_last))
-    return activations + _COPIES[order] * 4 * network.num_weights
+    return round(_SCRATCH[order] * (activations + _COPIES[order] * 4 * network.num_weights))
 
 
 def saved_bytes(network: RelaxedNetwork, images_BCHW: Tensor) -> int:
@@ -44,17 +47,20 @@ def saved_bytes(network: RelaxedNetwork, images_BCHW: Tensor) -> int:
     return found
 
 
-def check_memory(settings: MultiScaleSettings, *, batch_size: int, order: int, device: torch.device) -> int:
-    """Return the bytes that a search needs if the device has them free.
+def check_memory(
+    settings: MultiScaleSettings, *, batch_size: int, order: int, device: torch.device, num_searches: int = 1
+) -> int:
+    """Return the bytes that a search needs if the device has them free for so many searches at a time.
 
     Raises:
         MemoryError: If it has not.
     """
     needed, free = search_memory_bytes(settings, batch_size=batch_size, order=order), free_memory_bytes(device)
-    if needed > free:
+    if num_searches * needed > free:
+        steps = "a search step" if num_searches == 1 else f"steps of {num_searches} searches"
         raise MemoryError(
-            f"`batch_size` must let a search step fit into the {free / 2**30:.1f} GiB free on {device}, got "
-            f"{batch_size}, which needs {needed / 2**30:.1f} GiB. Take smaller batches, fewer channels or layers."
+            f"`batch_size` must let {steps} fit into the {free / 2**30:.1f} GiB free on {device}, got {batch_size}, "
+            f"which needs {num_searches * needed / 2**30:.1f} GiB. Take smaller batches, fewer channels or workers."
         )
     return needed
 

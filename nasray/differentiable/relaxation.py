@@ -14,7 +14,7 @@ from nasray.spaces.genotype import OPERATIONS, CellEdges, cell_edges
 
 Relaxation = Literal["softmax", "gumbel"]
 RELAXATIONS: tuple[Relaxation, ...] = ("softmax", "gumbel")
-"""Softmax as in DARTS, or a sample of the Gumbel-softmax at each forward pass in training."""
+"""Softmax as in DARTS, or in training a sample of the Gumbel-softmax at each search step."""
 
 _INITIAL_DEVIATION = 1e-3
 _CERTAIN = 1e4  # a softmax over 0 and this is exactly one-hot
@@ -22,6 +22,9 @@ _CERTAIN = 1e4  # a softmax over 0 and this is exactly one-hot
 
 class Mixture(nn.Module):
     """The architecture parameters of a kind of cell; gives the weight of each operation on each edge (E, O).
+
+    A sample of the Gumbel-softmax holds until `draw` is called: all passes of a search step see the same one, or else
+    the differences between them that the second order takes would be differences of noise.
 
     Attributes:
         alpha: Parameters, (E, O), in the order of `cell_edges` and `OPERATIONS`.
@@ -37,15 +40,21 @@ class Mixture(nn.Module):
         super().__init__()
         self.alpha = nn.Parameter(_INITIAL_DEVIATION * torch.randn(len(cell_edges(num_nodes)), len(OPERATIONS)))
         self.relaxation, self.temperature = relaxation, 1.0
+        self._noise_EO: Tensor | None = None
         self.register_buffer("allowed", torch.ones(self.alpha.shape, dtype=torch.bool))
 
     def forward(self, image: Tensor | None = None) -> Tensor:
         """Return the weights (E, O); each row sums to 1. The image does not matter."""
         logits_EO = self.alpha.masked_fill(~self.allowed, -torch.inf)
         if self.relaxation == "gumbel" and self.training:
-            noise_EO = -torch.empty_like(self.alpha).exponential_().log()
+            noise_EO = self.draw() if self._noise_EO is None else self._noise_EO
             return torch.softmax((logits_EO + noise_EO) / self.temperature, dim=-1)
         return torch.softmax(logits_EO, dim=-1)
+
+    def draw(self) -> Tensor:
+        """Take a new sample of the noise, (E, O), and return it."""
+        self._noise_EO = -torch.empty_like(self.alpha.detach()).exponential_().log()
+        return self._noise_EO
 
     def probabilities(self) -> Tensor:
         """Return the softmax (E, O), without noise and with gradients: what expected costs are taken over."""

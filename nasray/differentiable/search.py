@@ -34,7 +34,7 @@ class DifferentiableSearch:
         settings: Layout of the relaxed network.
         config: The recipe.
         data: Images of the layout's size and classes; the training part is cut in two, holdout and test stay unseen.
-        device: Where to compute; on GPUs that can, in bfloat16.
+        device: Where to compute; on GPUs that can, in bfloat16 but for the look-ahead of the second order.
         seed: Of weights, the cut, batches, augmentation and Gumbel noise.
         cost: Expected cost to search for besides accuracy.
 
@@ -87,6 +87,8 @@ class DifferentiableSearch:
         )
         self._dtype = _mixed_dtype(self._device)
         self.epoch, self.has_collapsed = 0, False
+        self._last_genotype = derive(self.network)
+        self._kept_genotype: Genotype | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -99,8 +101,8 @@ class DifferentiableSearch:
         return self._images.steps_per_epoch
 
     def genotype(self) -> Genotype:
-        """Return the cells that the architecture parameters stand for now."""
-        return derive(self.network)
+        """Return the cells that the architecture parameters stand for now; of a search that stopped, those before."""
+        return self._kept_genotype or derive(self.network)
 
     def expected_cost(self) -> float | None:
         """Return the expected cost of the mixture now, in the unit of the cost's table; None without a cost."""
@@ -117,7 +119,7 @@ class DifferentiableSearch:
             `loss` and `valid_loss`, means over the steps of the exits' summed cross entropies on the weights' and the
             architecture's images, the latter only where the architecture moves; `num_images` of the former;
             `learning_rate`; `num_skips` and `num_poolings` of the normal cell derived now; with a cost, `expected_` and
-            its unit.
+            `derived_` with its unit: of the mixture, and of the network derived now.
 
         Raises:
             DivergedError: If a loss is not finite.
@@ -148,6 +150,8 @@ class DifferentiableSearch:
         return {
             "epoch": self.epoch,
             "has_collapsed": self.has_collapsed,
+            "last_genotype": self._last_genotype.to_json(),
+            "kept_genotype": self._kept_genotype and self._kept_genotype.to_json(),
             "seed": self.seed,
             "initial_cost": self._initial_cost,
             "network": self.network.state_dict(),
@@ -164,19 +168,26 @@ class DifferentiableSearch:
         if state["seed"] != self.seed:
             raise ValueError(f"`state` must be of a search with seed {self.seed}, got one with {state['seed']}.")
         self.epoch, self.has_collapsed = state["epoch"], state["has_collapsed"]
+        self._last_genotype = Genotype.from_json(state["last_genotype"])
+        kept = state["kept_genotype"]
+        self._kept_genotype = None if kept is None else Genotype.from_json(kept)
         self._initial_cost = state["initial_cost"]
         self.network.load_state_dict(state["network"])
         self._weight_optimizer.load_state_dict(state["weight_optimizer"])
         self._alpha_optimizer.load_state_dict(state["alpha_optimizer"])
 
     def _step(self, train: Pair, valid: Pair) -> StepResult:
+        for mixture in self.network.mixtures:
+            mixture.draw()
         if self.epoch < self.config.frozen_epochs:
             clip = self.config.gradient_clip
             loss = weight_step(lambda: self._loss(*train), self._weights, self._weight_optimizer, gradient_clip=clip)
             return StepResult(loss, None)
+        # The look-ahead compares losses at almost the same weights, which only single precision can tell apart.
+        is_mixed = self.config.order == 1
         return search_step(
-            lambda: self._loss(*train),
-            lambda: self._loss(*valid),
+            lambda: self._loss(*train, is_mixed=is_mixed),
+            lambda: self._loss(*valid, is_mixed=is_mixed),
             alphas=self._alphas,
             weights=self._weights,
             alpha_optimizer=self._alpha_optimizer,
@@ -184,11 +195,12 @@ class DifferentiableSearch:
             order=self.config.order,
             gradient_clip=self.config.gradient_clip,
             cost=None if self.cost is None else self._cost_loss,
+            weights_loss=lambda: self._loss(*train),
         )
 
-    def _loss(self, images_BCHW: Tensor, labels_B: Tensor) -> Tensor:
+    def _loss(self, images_BCHW: Tensor, labels_B: Tensor, *, is_mixed: bool = True) -> Tensor:
         """Return the equal-weight sum of the exits' cross entropies."""
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None):
+        with torch.autocast(self._device.type, self._dtype, enabled=is_mixed and self._dtype is not None):
             logits = self.network.all_exits(images_BCHW)
         return weighted_cross_entropy(logits, labels_B, [1.0] * len(logits))
 
@@ -198,15 +210,19 @@ class DifferentiableSearch:
 
     def _watch(self) -> dict[str, float]:
         """Ask the monitor, and return what describes the architecture now."""
-        genotype, cost = self.genotype(), self.expected_cost()
+        genotype, cost = derive(self.network), self.expected_cost()
         if self.config.monitor is not None and self.config.monitor.has_collapsed(genotype):
             self.has_collapsed = True
+            if self.config.stops_at_collapse:
+                self._kept_genotype = self._last_genotype
+        self._last_genotype = genotype
         found = {
             "num_skips": float(count(genotype.normal, SKIPS)),
             "num_poolings": float(count(genotype.normal, POOLINGS)),
         }
         if self.cost is not None and cost is not None:
             found[f"expected_{self.cost.table.unit}"] = cost
+            found[f"derived_{self.cost.table.unit}"] = self.cost.table.derived(self.network)
         return found
 
 

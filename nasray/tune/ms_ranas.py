@@ -30,7 +30,7 @@ from nasray.tune.ms_ranas_costs import cost_terms
 from nasray.tune.ms_ranas_networks import TrainedNetwork, trained_networks
 from nasray.tune.ms_ranas_results import ExitWriter, best_of_each, compare, evaluation
 from nasray.tune.ms_ranas_search import GenotypeTask, search_genotypes
-from nasray.tune.ms_ranas_settings import MSRanasSettings, Variant
+from nasray.tune.ms_ranas_settings import COSTS, MSRanasSettings, Variant
 from nasray.tune.progress import StageProgress
 from nasray.tune.session import ClusterConfig, Workers, ray_session
 from nasray.tune.stages import Stages
@@ -81,16 +81,23 @@ class MSRanasRun:
         """Layout of each variant's relaxed network."""
         return {variant: self.settings.search_layout(variant, self.data) for variant in self.variants}
 
-    def check_memory(self, device: str) -> None:
-        """Check that each search fits into what a device has free.
+    def check_memory(self, device: str, num_searches: int) -> None:
+        """Check that as many searches as run at a time fit into what a device has free.
 
         Raises:
             ValueError: If one does not.
         """
         config = self.settings.search
+        num_searches = min(num_searches, len(self.variants) * len(self.seeds))
         for layout in dict.fromkeys(self.search_layouts.values()):
             try:
-                check_memory(layout, batch_size=config.batch_size, order=config.order, device=torch.device(device))
+                check_memory(
+                    layout,
+                    batch_size=config.batch_size,
+                    order=config.order,
+                    device=torch.device(device),
+                    num_searches=num_searches,
+                )
             except MemoryError as error:
                 raise ValueError(str(error)) from error
 
@@ -192,6 +199,9 @@ class MSRanasRun:
             last = outcome["history"][-1]
             if last["num_skips"] + last["num_poolings"] == NUM_INPUTS * self.settings.num_nodes:
                 stages.run.add_notice(f"The normal cell of search {name} has no operation with weights.")
+            cost, target = last.get(f"derived_{COSTS[self.settings.cost]}"), self.settings.cost_target
+            if cost is not None and target is not None and cost > target:
+                stages.run.add_notice(f"Search {name} ended at {cost:.4g}, above its target of {target:.4g}.")
         if len(found) < len(tasks):
             stages.run.add_notice(f"{len(tasks) - len(found)} of {len(tasks)} searches were left out for the budget.")
         if halved := sum(outcome["is_halved"] for outcome in found.values()):

@@ -1,9 +1,8 @@
-"""Settings of an MS-RANAS run, and the presets that fill them."""
+"""Settings of an MS-RANAS run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
@@ -14,8 +13,8 @@ from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.training.config import TrainingConfig
 
 CostKind = Literal["macs", "latency", "energy"]
-COSTS = ("macs", "latency", "energy")
-"""What a search can be charged for: multiply-adds in closed form, or a table of latencies or energies measured here."""
+COSTS: dict[CostKind, str] = {"macs": "macs", "latency": "latency_ms", "energy": "energy_mj"}
+"""What a search can be charged for, and its metric: multiply-adds in closed form, or what was measured here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +31,11 @@ class Variant:
         """What people read: only letters, digits, dots and spaces."""
         scales = "1 scale" if self.scales == 1 else f"{self.scales} scales"
         exits = "1 exit" if self.exits == 1 else f"{self.exits} exits"
-        return f"{scales}, {exits}, cutout {self.cutout_px}, cost weight {self.cost_weight:g}"
+        return f"{scales}, {exits}, cutout {self.cutout_px}, cost weight {_short(self.cost_weight)}"
 
     def trial_name(self, seed: int) -> str:
         """Return the name of the variant's trial with a seed: letters, digits, dots and dashes."""
-        return f"s{self.scales}-e{self.exits}-c{self.cutout_px}-w{self.cost_weight:g}-seed{seed}"
+        return f"s{self.scales}-e{self.exits}-c{self.cutout_px}-w{_short(self.cost_weight)}-seed{seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,8 @@ class MSRanasSettings:
         cutouts_px: Side of the square that is cut out of training images in a search; 0 cuts nothing.
         cost_weights: Weight of the expected cost beside the cross entropy; 0 searches for accuracy alone.
         cost: What is charged for.
-        cost_target: What is free of charge, in multiply-adds, ms or mJ; None charges for all.
+        cost_target: What the network derived in the search's layout may take, in multiply-adds, ms or mJ, all exits
+            together; it is charged for what is above. None charges for all.
         halving: Of so many searches that reach a third of their epochs, and so many times that, one goes on; None lets
             all run to their end.
         search: Recipe of the searches.
@@ -107,6 +107,16 @@ class MSRanasSettings:
         for name, numbers in (("cost-weight", self.cost_weights), ("cutout", self.cutouts_px)):
             if not all(0 <= number < math.inf for number in numbers):
                 raise ValueError(f"`{name}` must be finite and at least 0, got {list(numbers)}.")
+        if self.cost_target is not None and not (0 < self.cost_target < math.inf and any(self.cost_weights)):
+            raise ValueError(
+                f"`cost-target` must be a positive number and come with a cost weight, got {self.cost_target}. "
+                "Add --cost-weight 1."
+            )
+        finals = {variant.exits if self.final_exits is None else self.final_exits for variant in self.variants}
+        if self.has_auxiliary and 1 not in finals:
+            raise ValueError(
+                "`auxiliary` must be left out if all final networks have several exits, which do its work."
+            )
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"`drop-path` must be in [0, 1), got {self.drop_path}. 0 switches drop path off.")
         if self.halving is not None and not 1 < self.halving < math.inf:
@@ -139,9 +149,9 @@ class MSRanasSettings:
         """
         layout = self._layout(
             data,
-            scales=self.final_scales or variant.scales,
-            exits=self.final_exits or variant.exits,
-            channels=self.final_channels or self.channels,
+            scales=variant.scales if self.final_scales is None else self.final_scales,
+            exits=variant.exits if self.final_exits is None else self.final_exits,
+            channels=self.channels if self.final_channels is None else self.final_channels,
         )
         return replace(layout, has_auxiliary=self.has_auxiliary and layout.exits == 1)
 
@@ -167,78 +177,11 @@ class MSRanasSettings:
         )
 
 
+def _short(number: float) -> str:
+    """Return a number as short as it can be told apart from any other."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(number)
+
+
 def _json(values: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def sgd_recipe(*, epochs: int, batch_size: int, learning_rate: float = 0.025) -> TrainingConfig:
-    """Return the final training of DARTS: SGD, cosine to 0, weight decay 3e-4, gradients clipped at 5.
-
-    Source: Liu et al. 2019 (DARTS), Sec. 3.1 and appendix A.2. Deviation: none.
-    """
-    return TrainingConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        reference_batch=batch_size,
-        optimizer="sgd",
-        schedule="cosine",
-        weight_decay=3e-4,
-        ema_decay=0.0,
-        gradient_clip=5.0,
-    )
-
-
-def _quick() -> MSRanasSettings:
-    """A few minutes on two cores; rates are raised so that few steps on few images go somewhere."""
-    return MSRanasSettings(
-        channels=8,
-        exits=(4,),
-        cutouts_px=(0,),
-        search=SearchConfig(epochs=15, batch_size=64, learning_rate=0.05, alpha_learning_rate=6e-3),
-        final=sgd_recipe(epochs=30, batch_size=64, learning_rate=0.05),
-        num_random=2,
-        max_train=5000,
-    )
-
-
-def _paper_cifar10() -> MSRanasSettings:
-    """The search and training behind Fig. 9: three scales, seven layers, two nodes, cutout, six exits.
-
-    The paper follows DARTS in all else: 50 epochs of search at batch 64 and 16 channels, 600 of training at batch 96,
-    drop path up to 0.2. Its final number of channels, chosen so that the network has about the parameters of MSDNet, is
-    not published; with 56 most genotypes come near it (2.0M to 3.3M, MSDNet has 2.99M).
-    """
-    return MSRanasSettings(
-        final_channels=56, search=SearchConfig(order=2), final=sgd_recipe(epochs=600, batch_size=96), drop_path=0.2
-    )
-
-
-def _ablation() -> MSRanasSettings:
-    """The searches behind Fig. 4: five layers, four nodes, with and without cutout, early exits and more scales.
-
-    What they find is trained with one scale and one exit, without cutout; for Fig. 5, give --final-scales and
-    --final-exits.
-    """
-    return replace(
-        _paper_cifar10(),
-        num_nodes=4,
-        layers=5,
-        final_channels=None,
-        scales=(1, 2, 3),
-        exits=(1, None),
-        cutouts_px=(0, 16),
-        final_scales=1,
-        final_exits=1,
-        final_cutout_px=0,
-        num_random=0,
-        has_msdnet=False,
-    )
-
-
-PRESETS: dict[str, Callable[[], MSRanasSettings]] = {
-    "quick": _quick,
-    "paper-cifar10": _paper_cifar10,
-    "paper-cifar100": _paper_cifar10,  # the same recipe: classes and images come with the data
-    "ablation": _ablation,
-}

@@ -10,8 +10,11 @@ from nasray.differentiable.derivation import derive
 from nasray.differentiable.expected_cost import CostTerm, cost_table, macs_table
 from nasray.differentiable.measured_cost import energy_table, latency_table
 from nasray.differentiable.relaxed_network import RelaxedNetwork
-from nasray.spaces.genotype import OPERATIONS
+from nasray.spaces.genotype import OPERATIONS, Genotype
 from nasray.spaces.multi_scale import MultiScaleSettings, MultiScaleSpace
+
+_EDGES = [("sep_conv_3x3", 0), ("dil_conv_5x5", 1), ("skip_connect", 0), ("sep_conv_5x5", 2)]
+DARTS_LIKE = Genotype.of(_EDGES, _EDGES)
 
 
 @pytest.mark.parametrize("scales", [1, 3])
@@ -22,13 +25,33 @@ def test_expected_macs_of_certain_mixtures_are_those_of_the_derived_network(scal
     for seed in range(4):
         architecture = space.random(np.random.default_rng(seed))
         network.set_genotype(space.genotype(architecture))
-        assert table.expected(network).item() == pytest.approx(space.plan(architecture).cumulative_macs(2), rel=1e-6)
+        macs = space.plan(architecture).cumulative_macs(2)
+        assert table.expected(network).item() == pytest.approx(macs, rel=1e-6)
+        assert table.derived(network) == pytest.approx(macs, rel=1e-6)
+
+
+def test_learning_none_makes_nothing_cheaper(settings):
+    network, table = RelaxedNetwork(settings), macs_table(settings)
+    network.set_genotype(DARTS_LIKE)
+    with torch.no_grad():
+        for alpha in network.alphas:
+            alpha.clamp_(max=6.0)
+            alpha[:, OPERATIONS.index("none")] = 0.0
+    before, derived = table.expected(network).item(), table.derived(network)
+    with torch.no_grad():
+        for alpha in network.alphas:
+            alpha[:, OPERATIONS.index("none")] = 3.0
+    assert table.expected(network).item() == pytest.approx(before, rel=1e-5)
+    plan = MultiScaleSpace(settings).plan(MultiScaleSpace(settings).architecture(derive(network)))
+    assert table.derived(network) == derived == pytest.approx(plan.cumulative_macs(settings.exits), rel=1e-6)
 
 
 def test_expected_cost_has_the_gradients_of_finite_differences(settings):
     torch.manual_seed(0)
     network, table = RelaxedNetwork(settings).double(), macs_table(settings)
     alpha = network.alphas[1]
+    with torch.no_grad():
+        alpha.mul_(300.0)  # so that a small step keeps the same edges
     (gradient,) = torch.autograd.grad(table.expected(network), alpha)
     for edge, column in ((0, 4), (4, 7), (2, 0)):
         values = []
@@ -42,14 +65,15 @@ def test_expected_cost_has_the_gradients_of_finite_differences(settings):
 
 def test_a_target_charges_only_what_is_above_it(settings):
     network, table = RelaxedNetwork(settings), macs_table(settings)
-    now = table.expected(network).item()
+    now = table.derived(network)
     high = CostTerm(table=table, weight=2.0, target=1.1 * now)
     assert high.loss(network, initial=now).item() == 0
     assert not torch.autograd.grad(high.loss(network, initial=now), network.alphas)[0].any()
     low = CostTerm(table=table, weight=2.0, target=table.fixed + (now - table.fixed) / 2)
     assert low.loss(network, initial=now).item() == pytest.approx(2.0, rel=1e-5)
-    free = CostTerm(table=table, weight=2.0)
-    assert free.loss(network, initial=now).item() == pytest.approx(2.0, rel=1e-5)
+    assert torch.autograd.grad(low.loss(network, initial=now), network.alphas)[0].any()
+    free, expected = CostTerm(table=table, weight=2.0), table.expected(network).item()
+    assert free.loss(network, initial=expected).item() == pytest.approx(2.0, rel=1e-5)
 
 
 def test_a_limit_on_carbon_leaves_dear_operations_out(settings):

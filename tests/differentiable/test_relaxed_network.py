@@ -73,7 +73,7 @@ def test_gumbel_samples_choose_operations_with_their_probabilities():
     mixture.temperature = 0.01
     with torch.no_grad():
         mixture.alpha.normal_()
-    samples = torch.stack([mixture().detach() for _ in range(4000)])
+    samples = torch.stack([(mixture.draw(), mixture().detach())[1] for _ in range(4000)])
     chosen_EO = F.one_hot(samples.argmax(-1), len(OPERATIONS)).double().mean(0)
     torch.testing.assert_close(samples.sum(-1), torch.ones(4000, 5))
     torch.testing.assert_close(chosen_EO.float(), mixture.probabilities().detach(), atol=0.04, rtol=0.0)

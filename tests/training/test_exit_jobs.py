@@ -13,7 +13,7 @@ from nasray.spaces.multi_scale_plan import MultiScalePlan
 from nasray.training.exit_evaluation import evaluate_exits
 from nasray.training.exit_jobs import ExitJob, build_exits, load_exit_weights, metric_names, num_exits, with_cutout
 from nasray.training.jobs import Place
-from nasray.tune.ms_ranas_settings import sgd_recipe
+from nasray.tune.ms_ranas_presets import sgd_recipe
 
 RECIPE = sgd_recipe(epochs=2, batch_size=128, learning_rate=0.1)
 

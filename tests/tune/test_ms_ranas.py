@@ -17,9 +17,9 @@ from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.tune.ms_ranas import MSRanasRun
 from nasray.tune.ms_ranas_costs import cost_terms
 from nasray.tune.ms_ranas_networks import trained_networks
+from nasray.tune.ms_ranas_presets import PRESETS
 from nasray.tune.ms_ranas_results import best_of_each, compare, exit_rows
 from nasray.tune.ms_ranas_rivals import TOLERANCE, random_plans, scaled_msdnet
-from nasray.tune.ms_ranas_settings import PRESETS
 
 LAYOUT = MultiScaleSettings(num_nodes=2, scales=3, layers=7, exits=6, channels=8, in_channels=1, resolution=8)
 
@@ -221,3 +221,10 @@ def test_costs_are_measured_once_and_charged_the_same_after_a_break(cost, unit, 
         assert torch.equal(one.table.normal, other.table.normal)
         assert one.table.fixed == other.table.fixed > 0
     assert bool(stages.run.run["notices"]) == (cost == "energy")  # how good the energies are
+
+
+def test_variants_that_differ_at_all_have_names_of_their_own():
+    settings = replace(PRESETS["quick"](), cost_weights=(0.0, 0.1234567, 0.1234568))
+    names, labels = {v.trial_name(0) for v in settings.variants}, {v.label for v in settings.variants}
+    assert len(names) == len(labels) == 3
+    assert "s3-e4-c0-w0-seed0" in names and "3 scales, 4 exits, cutout 0, cost weight 0.1234567" in labels

@@ -15,8 +15,8 @@ from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.training.exit_jobs import ExitJob, with_cutout
 from nasray.training.jobs import Place
 from nasray.tune.checkpoints import load_weights, newest_checkpoint
+from nasray.tune.ms_ranas_presets import sgd_recipe
 from nasray.tune.ms_ranas_search import GenotypeTask, GenotypeTrial, Halving
-from nasray.tune.ms_ranas_settings import sgd_recipe
 from nasray.tune.session import Workers, run_trials
 from nasray.tune.training_trial import TrainingTask, data_parallel_trial, last_checkpoint
 
