@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nasray.architecture import Architecture
 from nasray.formulations import Pareto
-from nasray.search.candidate_pool import CandidatePool, KnownMetrics, Pool, spread_out
-from nasray.search.candidate_search import Candidate, CandidateSearch
-from nasray.search.gain_ranking import GainRanking
-from nasray.search.running_front import RunningFront
-from nasray.search.split_objectives import SplitObjectives
-from nasray.search.strategy import State
+from nasray.reading import build
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.candidate_pool import CandidatePool, KnownMetrics, Pool, spread_out
+from nasray.strategies.candidate_search import Candidate, CandidateSearch
+from nasray.strategies.gain_ranking import GainRanking
+from nasray.strategies.running_front import RunningFront
+from nasray.strategies.split_objectives import SplitObjectives
+from nasray.strategies.strategy import State, reading_state
 
 _SHORTLIST, _SAMPLE, _SAMPLE_PER_ASK = 512, 600, 1.5
 _ONE_AT_A_TIME, _MOST_AT_ONCE = 200, 1000
+_MOST_SAMPLED = int(_SAMPLE_PER_ASK * _MOST_AT_ONCE)
 _TUNED_OFTEN, _LATEST, _FROM_FRONT = 500, 300, 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SavedModel:
+    design: list[dict[str, Any]] | None
+    next_fit: int
+    next_look: int
+    sample_of: dict[str, Any]
+    shortlist: list[int]
+    queue: list[int]
+    ranking: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SavedSample:
+    count: int
+    parents: list[str]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= _MOST_SAMPLED or not 0 <= self.seed < 2**63:
+            raise ValueError(f"A sample must have from 1 to {_MOST_SAMPLED} candidates and a seed, got {self}.")
 
 
 class SurrogateSearch(CandidateSearch):
@@ -97,17 +122,23 @@ class SurrogateSearch(CandidateSearch):
         }
         return super().state_dict() | {"model": model}
 
+    @reading_state()
     def load_state_dict(self, state: State) -> None:
         """Continue from a state that `state_dict` gave, in a strategy that was made with the same arguments."""
         super().load_state_dict(state)
-        model = cast(dict[str, Any], state["model"])
-        design = model["design"]
-        self._design = None if design is None else [Architecture.from_json(value) for value in design]
-        self._next_fit, self._next_look = model["next_fit"], model["next_look"]
-        self._shortlist, self._queue = list(model["shortlist"]), list(model["queue"])
-        self._ranking.load_state_dict(model["ranking"])
-        if model["sample_of"]:
-            self._sample(**model["sample_of"])
+        model = build(_SavedModel, state.get("model"))
+        design = model.design
+        self._design = None if design is None else [self.space.check(Architecture.from_json(a)) for a in design]
+        self._next_fit, self._next_look = model.next_fit, model.next_look
+        self._ranking.load_state_dict(model.ranking)
+        if model.sample_of:
+            sample = build(_SavedSample, model.sample_of)
+            if not set(sample.parents) <= self._results.keys():
+                raise ValueError("`parents` must be candidates that were told, got others.")
+            self._sample(count=sample.count, parents=sample.parents, seed=sample.seed)
+        if not all(0 <= row < len(self._pool.architectures) for row in (*model.shortlist, *model.queue)):
+            raise ValueError("`shortlist` and `queue` must number candidates, got others.")
+        self._shortlist, self._queue = model.shortlist, model.queue
 
     def _propose(self) -> Architecture:
         if len(self._asked) < self._num_initial and (left := self._left_of_design()):

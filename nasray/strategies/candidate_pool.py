@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasray.architecture import Architecture
-from nasray.search.candidate_search import ENUMERATED
-from nasray.search.encoding import Array, ChoiceEncoder, Codes, CountScale, KnownScale
-from nasray.search.variation import crossover, mutate
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.candidate_search import ENUMERATED
+from nasray.strategies.encoding import Array, ChoiceEncoder, Codes, CountScale, KnownScale
+from nasray.strategies.variation import crossover, mutate
 
 KnownMetrics = Callable[[Architecture], Mapping[str, float] | None]
 """Gives the metrics of an architecture that need no training; None if it cannot be built."""

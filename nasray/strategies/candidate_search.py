@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,18 @@ import numpy.typing as npt
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
-from nasray.search.strategy import State, Strategy, Trial, generator_state, restored_generator
+from nasray.reading import build
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.architecture_codes import ArchitectureCodes
+from nasray.strategies.strategy import (
+    State,
+    Strategy,
+    Trial,
+    generator_state,
+    read_result,
+    reading_state,
+    restored_generator,
+)
 
 TRIES = 100
 """Proposals in a row that may be known already before a strategy draws at random, and then before it looks at all."""
@@ -38,6 +48,18 @@ class Candidate:
     architecture: Architecture
     values_M: npt.NDArray[np.float64]
     violation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SavedSearch:
+    """What every state of a `CandidateSearch` holds."""
+
+    generator: dict[str, Any]
+    num_proposed: int
+    is_exhausted: bool
+    space: str
+    asked: list[list[int]]
+    results: list[tuple[str, dict[str, Any]]]
 
 
 class CandidateSearch(Strategy):
@@ -69,10 +91,10 @@ class CandidateSearch(Strategy):
         if num_evaluations < 1:
             raise ValueError(f"`num_evaluations` must be at least 1, got {num_evaluations}.")
         self.space, self.formulation, self.num_evaluations = space, formulation, num_evaluations
-        self._generator = generator
+        self._codes, self._generator = ArchitectureCodes(space), generator
         self._initial = list(dict.fromkeys(space.check(architecture) for architecture in initial))
         self._asked: list[Architecture] = []
-        self._known: set[Architecture] = set()
+        self._known: dict[Architecture, str] = {}  # which trial each is
         self._pending: set[str] = set()
         self._results: dict[str, Evaluation] = {}
         self._is_exhausted = False
@@ -91,9 +113,7 @@ class CandidateSearch(Strategy):
         if architecture is None:
             self._is_exhausted = True
             return None
-        trial = Trial(trial_id=str(len(self._asked)), architecture=architecture)
-        self._asked.append(architecture)
-        self._known.add(architecture)
+        trial = Trial(trial_id=self._take(architecture), architecture=architecture)
         self._pending.add(trial.trial_id)
         return trial
 
@@ -115,6 +135,8 @@ class CandidateSearch(Strategy):
         self._pending.remove(trial_id)
         self._results[trial_id] = evaluation
         candidate = None if evaluation.status == "failed" or missing else self._candidate(trial_id, evaluation)
+        if candidate is not None and evaluation.status == "infeasible" and candidate.violation <= 0:
+            candidate = None  # infeasible for a reason that no constraint tells: it must not look like a good one
         self._learn(trial_id, candidate)
 
     def architecture(self, trial_id: str) -> Architecture:
@@ -123,9 +145,8 @@ class CandidateSearch(Strategy):
 
     def result(self, architecture: Architecture) -> Evaluation | None:
         """Return what was told about an architecture; None before."""
-        if architecture not in self._known:
-            return None
-        return self._results.get(str(self._asked.index(architecture)))
+        trial_id = self._known.get(architecture)
+        return None if trial_id is None else self._results.get(trial_id)
 
     def state_dict(self) -> State:
         """Return the whole state as JSON."""
@@ -133,22 +154,29 @@ class CandidateSearch(Strategy):
             "generator": generator_state(self._generator),
             "num_proposed": self.num_proposed,
             "is_exhausted": self._is_exhausted,
-            "asked": [architecture.to_json() for architecture in self._asked],
+            "space": self._codes.digest,
+            "asked": [self._codes.of(architecture) for architecture in self._asked],
             "results": [[trial_id, result.to_json()] for trial_id, result in self._results.items()],
         }
 
+    @reading_state()
     def load_state_dict(self, state: State) -> None:
         """Continue from a state that `state_dict` gave, in a strategy that was made with the same arguments."""
-        saved = cast(dict[str, Any], state)
-        self._asked = [Architecture.from_json(value) for value in saved["asked"]]
-        self._known = set(self._asked)
+        names = _SavedSearch.__dataclass_fields__
+        saved = build(_SavedSearch, {name: state[name] for name in names if name in state})
+        if saved.space != self._codes.digest:
+            raise ValueError(f"`space` must have the choices of {self.space.name}, got another one's.")
+        self._asked = [self._codes.architecture(codes) for codes in saved.asked]
+        self._known = {architecture: str(number) for number, architecture in enumerate(self._asked)}
+        if len(self._known) < len(self._asked):
+            raise ValueError("`asked` must hold every architecture once, got one twice.")
         self._results = {}
         self._pending = {str(number) for number in range(len(self._asked))}
         self._forget()
-        for trial_id, result in saved["results"]:
-            self.tell(trial_id, Evaluation(**result))
-        self._is_exhausted, self.num_proposed = saved["is_exhausted"], saved["num_proposed"]
-        self._generator = restored_generator(saved["generator"])
+        for trial_id, result in saved.results:
+            self.tell(trial_id, read_result(result))
+        self._is_exhausted, self.num_proposed = saved.is_exhausted, saved.num_proposed
+        self._generator = restored_generator(saved.generator)
 
     @abc.abstractmethod
     def _propose(self) -> Architecture:
@@ -161,6 +189,13 @@ class CandidateSearch(Strategy):
     @abc.abstractmethod
     def _forget(self) -> None:
         """Return to the state before the first `_learn`."""
+
+    def _take(self, architecture: Architecture) -> str:
+        """Count an architecture as asked for and return its trial's id."""
+        trial_id = str(len(self._asked))
+        self._asked.append(architecture)
+        self._known[architecture] = trial_id
+        return trial_id
 
     def _next(self) -> Architecture | None:
         while self._initial and len(self._asked) < len(self._initial):

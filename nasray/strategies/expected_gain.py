@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from nasray.search.encoding import Array
-from nasray.search.metric_scale import Prediction
+from nasray.strategies.encoding import Array
+from nasray.strategies.metric_scale import Prediction
 
 _BLOCK, _MOST_EXACT = 256, 3
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
+from nasray.reading import build, reason, short
 
 State = dict[str, object]
 
@@ -55,7 +59,11 @@ class Strategy(abc.ABC):
 
     @abc.abstractmethod
     def load_state_dict(self, state: State) -> None:
-        """Continue from a state that `state_dict` gave."""
+        """Continue from a state that `state_dict` gave.
+
+        Raises:
+            StateError: If the state is damaged or another strategy's.
+        """
 
 
 class PendingTrials:
@@ -98,15 +106,34 @@ class PendingTrials:
 
     @classmethod
     def from_json(cls, state: State) -> PendingTrials:
-        """Read what `to_json` gave."""
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: If it is something else.
+        """
         pending = cls()
-        trials, results = state["trials"], state["results"]
-        assert isinstance(trials, dict)
-        assert isinstance(results, dict)
-        for key, value in trials.items():
+        saved = build(dict[str, dict[str, Any]], state)
+        if set(saved) != {"trials", "results"} or not saved["results"].keys() <= saved["trials"].keys():
+            raise ValueError(f"Pending trials must have `trials` and their `results`, got {', '.join(saved)}.")
+        for key, value in saved["trials"].items():
             pending.add(Trial(trial_id=key, architecture=Architecture.from_json(value)))
-        pending.results = {key: Evaluation(**value) for key, value in results.items()}
+        pending.results = {key: read_result(value) for key, value in saved["results"].items()}
         return pending
+
+
+def read_result(value: object) -> Evaluation:
+    """Read what `Evaluation.to_json` gave: all of it, as a result without its status would count as a good one.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    saved = build(dict[str, Any], value)
+    if missing := sorted({"status", "metrics", "reason", "seconds"} - set(saved)):
+        raise ValueError(f"An evaluation must have its {', '.join(missing)}, got {short(saved)}.")
+    result = build(Evaluation, saved)
+    if result.seconds < 0:
+        raise ValueError(f"`seconds` of an evaluation must be 0 or more, got {result.seconds}.")
+    return result
 
 
 def generator_state(generator: np.random.Generator) -> State:
@@ -114,8 +141,41 @@ def generator_state(generator: np.random.Generator) -> State:
     return dict(generator.bit_generator.state)
 
 
-def restored_generator(state: State) -> np.random.Generator:
-    """Return a generator that goes on where `generator_state` was taken."""
+def restored_generator(state: Any) -> np.random.Generator:
+    """Return a generator that goes on where `generator_state` was taken.
+
+    Raises:
+        ValueError: If it was taken of nothing that is known here.
+    """
     generator = np.random.default_rng()
-    generator.bit_generator.state = state
+    try:
+        generator.bit_generator.state = state
+        is_same = generator_state(generator) == state
+    except (TypeError, KeyError, OverflowError) as error:
+        raise ValueError(f"`generator` must be the state of a NumPy generator, got {short(state)}.") from error
+    if not is_same:
+        raise ValueError(f"`generator` must be the state of a NumPy generator, got {short(state)}.")
     return generator
+
+
+class StateError(ValueError):
+    """A saved state of a strategy is damaged, or another strategy's."""
+
+
+@contextmanager
+def reading_state() -> Iterator[None]:
+    """Turn what goes wrong when a saved state lacks a part, or has another in its place, into one sentence.
+
+    Raises:
+        StateError: If anything does.
+    """
+    try:
+        yield
+    except StateError:
+        raise
+    except KeyError as error:
+        raise StateError(f"`state` must have {error}, got a state without it. Start the search anew.") from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise StateError(
+            f"`state` must be what `state_dict` gave, got another: {reason(error)}. Start the search anew."
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nasray.architecture import Architecture
-from nasray.search.candidate_search import Candidate, CandidateSearch
+from nasray.strategies.candidate_search import Candidate, CandidateSearch
 
 
 class RandomSearch(CandidateSearch):

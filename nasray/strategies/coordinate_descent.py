@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
-from nasray.search.shrinking import CostFunction, Shrinker
-from nasray.search.strategy import PendingTrials, State, Strategy, Trial, generator_state, restored_generator
+from nasray.reading import build
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.shrinking import CostFunction, Shrinker
+from nasray.strategies.strategy import (
+    PendingTrials,
+    State,
+    Strategy,
+    Trial,
+    generator_state,
+    reading_state,
+    restored_generator,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +83,12 @@ class Step:
     num_samples: int
 
 
+def _read_step(saved: Mapping[str, Any]) -> Step:
+    """Read a step as `CoordinateDescent.state_dict` writes it."""
+    architecture = Architecture.from_json(saved["architecture"])
+    return build(Step, {**saved, "architecture": {"space": architecture.space, "items": architecture.items}})
+
+
 class InfeasibleTargetError(ValueError):
     """No architecture of the space, or no schedule of reductions, reaches the target."""
 
@@ -111,7 +127,7 @@ class CoordinateDescent(Strategy):
     ) -> None:
         self.config = config
         self._generator = generator
-        self._shrinker = Shrinker(space, cost)
+        self._space, self._shrinker = space, Shrinker(space, cost)
         initial = space.largest()
         self.initial_cost = self._shrinker.cost(initial)
         self._check_target(space)
@@ -167,18 +183,21 @@ class CoordinateDescent(Strategy):
             "queue": {trial.trial_id: trial.architecture.to_json() for trial in self._queue},
         }
 
+    @reading_state()
     def load_state_dict(self, state: State) -> None:
         """Continue from a state that `state_dict` gave."""
-        self._generator = restored_generator(cast(State, state["generator"]))
-        self.budget = float(cast(float, state["budget"]))
-        steps = cast(list[dict[str, object]], state["trajectory"])
-        self.trajectory = [
-            Step(**{**step, "architecture": Architecture.from_json(step["architecture"])})  # type: ignore[arg-type]
-            for step in steps
-        ]
-        self._pending = PendingTrials.from_json(cast(State, state["pending"]))
-        queue = cast(dict[str, object], state["queue"])
-        self._queue = [Trial(trial_id=key, architecture=Architecture.from_json(a)) for key, a in queue.items()]
+        generator, budget = restored_generator(state["generator"]), build(float, state["budget"])
+        trajectory = [_read_step(step) for step in build(list[dict[str, Any]], state["trajectory"])]
+        pending = PendingTrials.from_json(cast(State, state["pending"]))
+        waiting = build(dict[str, Any], state["queue"])
+        queue = [Trial(trial_id=key, architecture=Architecture.from_json(a)) for key, a in waiting.items()]
+        if not trajectory:
+            raise ValueError("`trajectory` must hold the initial network at least, got nothing.")
+        steps, trials = [step.architecture for step in trajectory], [*pending.trials.values(), *queue]
+        for architecture in (*steps, *(trial.architecture for trial in trials)):
+            self._space.check(architecture)
+        self._generator, self.budget, self.trajectory = generator, budget, trajectory
+        self._pending, self._queue = pending, queue
 
     def _check_target(self, space: SearchSpace) -> None:
         config = self.config

@@ -12,8 +12,8 @@ import numpy as np
 
 from nasray.formulations import Pareto
 from nasray.objectives import Constraint
-from nasray.search.encoding import Array
-from nasray.search.metric_scale import Prediction
+from nasray.strategies.encoding import Array
+from nasray.strategies.metric_scale import Prediction
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SplitObjectives:
         learned = [_Learned(o.name, o.sign) for o in formulation.objectives if o.name not in known]
         if not learned:
             raise ValueError(f"`known` must leave an objective to learn, got all of {', '.join(known)}.")
-        self.num_targets = len(learned)
+        self.num_targets, self.num_objectives = len(learned), len(formulation.objectives)
         taken = {*known, *(metric.name for metric in learned)}
         signs = {c.metric: 1.0 if c.relation == "<=" else -1.0 for c in formulation.constraints}
         self.learned = [*learned, *(_Learned(name, sign) for name, sign in signs.items() if name not in taken)]

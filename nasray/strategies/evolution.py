@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from nasray.architecture import Architecture
 from nasray.formulations import Formulation
-from nasray.search.candidate_search import Candidate, CandidateSearch
-from nasray.search.variation import crossover, mutate
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.candidate_search import Candidate, CandidateSearch
+from nasray.strategies.variation import crossover, mutate
 
 
 class AsynchronousEvolution(CandidateSearch):

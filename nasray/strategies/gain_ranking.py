@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 
 from nasray.pareto import front_indices
-from nasray.search.candidate_pool import Pool
-from nasray.search.encoding import Array, Slot
-from nasray.search.expected_gain import Scene, expected_gain
-from nasray.search.metric_model import MetricModel
-from nasray.search.metric_scale import MetricScale, Prediction
-from nasray.search.split_objectives import SplitObjectives
-from nasray.search.strategy import State
+from nasray.reading import build
+from nasray.strategies.candidate_pool import Pool
+from nasray.strategies.encoding import Array, Slot
+from nasray.strategies.expected_gain import Scene, expected_gain
+from nasray.strategies.metric_model import MetricModel
+from nasray.strategies.metric_scale import MetricScale, Prediction
+from nasray.strategies.split_objectives import SplitObjectives
+from nasray.strategies.strategy import State
 
 _NUM_POINTS = 1024
 _SPREAD = 0.6  # factor on predicted deviations: below 1 leans to what is known to be good
@@ -108,11 +108,19 @@ class GainRanking:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a state that `state_dict` gave."""
-        saved = cast(dict[str, Any], state)
-        limits = saved["limits"]
+        """Continue from a state that `state_dict` gave.
+
+        Raises:
+            ValueError: If it is something else, or of other objectives.
+        """
+        limits = build(tuple[list[float], list[float]] | None, state.get("limits"))  # type: ignore[arg-type]
+        every = build(list[list[float]], state.get("parameters"))
+        if [len(parameters) for parameters in every] != [len(model.parameters) for model in self._models]:
+            raise ValueError("`parameters` must be those of the models of this search, got others.")
+        if limits is not None and {len(row) for row in limits} != {self._split.num_objectives}:
+            raise ValueError("`limits` must be those of the objectives of this search, got others.")
         self._limits = None if limits is None else (np.array(limits[0]), np.array(limits[1]))
-        for model, parameters in zip(self._models, saved["parameters"], strict=True):
+        for model, parameters in zip(self._models, every, strict=True):
             model.parameters = np.array(parameters)
 
     def _condition(self, pool: Pool, scaled_NL: Array) -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from nasray.evaluation import Evaluation
-from nasray.search.coordinate_descent import CoordinateDescent, CoordinateDescentConfig, InfeasibleTargetError
 from nasray.spaces.mobile_networks import mobile_space
+from nasray.strategies.coordinate_descent import CoordinateDescent, CoordinateDescentConfig, InfeasibleTargetError
 
 SPACE = mobile_space("mobile-8", num_classes=10)
 INITIAL = SPACE.plan(SPACE.largest()).macs

@@ -8,9 +8,17 @@ import numpy as np
 
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
-from nasray.search.shrinking import CostFunction, Shrinker
-from nasray.search.strategy import PendingTrials, State, Strategy, Trial, generator_state, restored_generator
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.shrinking import CostFunction, Shrinker
+from nasray.strategies.strategy import (
+    PendingTrials,
+    State,
+    Strategy,
+    Trial,
+    generator_state,
+    reading_state,
+    restored_generator,
+)
 
 
 class RandomAtCost(Strategy):
@@ -80,10 +88,13 @@ class RandomAtCost(Strategy):
         """Return the whole state as JSON."""
         return {"generator": generator_state(self._generator), "pending": self._pending.to_json()}
 
+    @reading_state()
     def load_state_dict(self, state: State) -> None:
         """Continue from a state that `state_dict` gave."""
-        self._generator = restored_generator(cast(State, state["generator"]))
-        self._pending = PendingTrials.from_json(cast(State, state["pending"]))
+        pending = PendingTrials.from_json(cast(State, state["pending"]))
+        for trial in pending.trials.values():
+            self._space.check(trial.architecture)
+        self._generator, self._pending = restored_generator(state["generator"]), pending
 
     def _draw(self) -> Architecture:
         known = {trial.architecture for trial in self._pending.trials.values()}

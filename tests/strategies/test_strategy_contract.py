@@ -15,11 +15,11 @@ from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation, Pareto, Scalarised, TwoStage
 from nasray.objectives import Constraint, Objective
 from nasray.optuna_study import OptunaStrategy
-from nasray.search.candidate_search import CandidateSearch
-from nasray.search.evolution import AsynchronousEvolution
-from nasray.search.random_search import RandomSearch
-from nasray.search.surrogate import SurrogateSearch
 from nasray.spaces.tabular import TabularSpace
+from nasray.strategies.candidate_search import CandidateSearch
+from nasray.strategies.evolution import AsynchronousEvolution
+from nasray.strategies.random_search import RandomSearch
+from nasray.strategies.surrogate import SurrogateSearch
 
 ERROR, COST = Objective(name="error"), Objective(name="cost")
 FORMULATIONS: dict[str, Formulation] = {

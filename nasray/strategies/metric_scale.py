@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from nasray.search.encoding import Array
+from nasray.strategies.encoding import Array
 
 _MARGIN, _KNEE, _SLOPE, _QUANTILE = 0.64, 2.0, 0.2, 0.4
 _LEARNS = 0.5  # how far below the knee a network counts as one that learns

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from nasray.search.encoding import Array, Codes, Slot
+from nasray.strategies.encoding import Array, Codes, Slot
 
 _LENGTH_SCALE, _FEATURE_WEIGHT, _EMBEDDING_DEVIATION, _ITERATIONS = 2.0, 0.05, 0.1, 30
 _SCALES_MEAN, _SCALES_DEVIATION = np.log([0.5, 0.5, 0.02]), np.array([1.0, 1.0, 1.5])

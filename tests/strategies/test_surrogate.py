@@ -15,15 +15,15 @@ from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto, Scalarised
 from nasray.objectives import Constraint, Objective
 from nasray.pareto import front_indices, hypervolume
-from nasray.search.candidate_pool import CandidatePool, spread_out
-from nasray.search.encoding import ChoiceEncoder
-from nasray.search.expected_gain import Scene, expected_gain
-from nasray.search.metric_model import MetricModel
-from nasray.search.metric_scale import MetricScale, Prediction
-from nasray.search.running_front import RunningFront
-from nasray.search.surrogate import SurrogateSearch
 from nasray.spaces.chain import ChainSpace
 from nasray.spaces.tabular import TabularSpace
+from nasray.strategies.candidate_pool import CandidatePool, spread_out
+from nasray.strategies.encoding import ChoiceEncoder
+from nasray.strategies.expected_gain import Scene, expected_gain
+from nasray.strategies.metric_model import MetricModel
+from nasray.strategies.metric_scale import MetricScale, Prediction
+from nasray.strategies.running_front import RunningFront
+from nasray.strategies.surrogate import SurrogateSearch
 
 ACCURACY, COST = Objective(name="accuracy", direction="maximize"), Objective(name="cost")
 
@@ -205,7 +205,7 @@ def test_a_large_space_is_sampled() -> None:
 
 def test_many_evaluations_are_ranked_in_batches_and_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("_ONE_AT_A_TIME", 20), ("_LATEST", 20), ("_FROM_FRONT", 3), ("_MOST_AT_ONCE", 3)):
-        monkeypatch.setattr(f"nasray.search.surrogate.{name}", value)
+        monkeypatch.setattr(f"nasray.strategies.surrogate.{name}", value)
     space, formulation = table(), Pareto([ACCURACY, COST])
     whole = search_of(space, formulation, "cost", evaluations=100)
     asked = run(whole)
@@ -266,10 +266,10 @@ def train(search: SurrogateSearch, steps: int) -> list[Architecture]:
 
 
 def test_a_sampled_space_resumes_from_a_small_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasray.search.surrogate._SAMPLE", 60)
-    monkeypatch.setattr("nasray.search.surrogate._ONE_AT_A_TIME", 25)
-    monkeypatch.setattr("nasray.search.surrogate._MOST_AT_ONCE", 3)
-    monkeypatch.setattr("nasray.search.surrogate._TUNED_OFTEN", 20)
+    monkeypatch.setattr("nasray.strategies.surrogate._SAMPLE", 60)
+    monkeypatch.setattr("nasray.strategies.surrogate._ONE_AT_A_TIME", 25)
+    monkeypatch.setattr("nasray.strategies.surrogate._MOST_AT_ONCE", 3)
+    monkeypatch.setattr("nasray.strategies.surrogate._TUNED_OFTEN", 20)
     whole = train(chains(50)[0], 50)
     for stop in (8, 23, 41):
         (first, _), (second, _) = chains(50), chains(50)
@@ -281,7 +281,7 @@ def test_a_sampled_space_resumes_from_a_small_state(monkeypatch: pytest.MonkeyPa
 
 
 def test_costs_of_a_candidate_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasray.search.surrogate._SAMPLE", 60)
+    monkeypatch.setattr("nasray.strategies.surrogate._SAMPLE", 60)
     search, asked = chains(40)
     asked.clear()  # the sample that scales are taken from
     assert {asked.count(architecture.arch_id) for architecture in train(search, 40)} == {1}
