@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from nasray.reading import short
+
 Choice = int | float | str | bool
 
 _SPACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -34,7 +36,9 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if not _SPACE_NAME.fullmatch(self.space):
-            raise ValueError(f"`space` must match {_SPACE_NAME.pattern}, got {self.space!r}. Rename the search space.")
+            raise ValueError(
+                f"`space` must match {_SPACE_NAME.pattern}, got {short(self.space)}. Rename the search space."
+            )
         names = [name for name, _ in self.items]
         if names != sorted(set(names)):
             raise ValueError("`items` must be sorted by unique names, got another order. Use Architecture.of(...).")
@@ -76,7 +80,7 @@ class Architecture:
             raise ValueError('An architecture must have a text "space" and an object "choices".')
         for name, choice in choices.items():
             if not isinstance(name, str) or not isinstance(choice, Choice):
-                raise ValueError(f"Choice {name!r} must be a number, text or boolean, got {choice!r}.")
+                raise ValueError(f"Choice {short(name)} must be a number, text or boolean, got {short(choice)}.")
             if isinstance(choice, float) and not (float("-inf") < choice < float("inf")):
                 raise ValueError(f"Choice {name!r} must be finite, got {choice!r}.")
         return cls.of(space, choices)

@@ -23,6 +23,7 @@ class StageEstimate:
         hours: Wall-clock hours.
         energy_j: Joules; None if unknown.
         disk_bytes: What it leaves on disk.
+        checkpoint_bytes: What it takes of the disk besides, at most, until it is done.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StageEstimate:
     hours: float
     energy_j: float | None
     disk_bytes: int
+    checkpoint_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Bill:
 
     @property
     def total(self) -> StageEstimate:
-        """All stages together."""
+        """All stages together, one after the other."""
         energies = [stage.energy_j for stage in self.stages]
         known = [energy for energy in energies if energy is not None]
         return StageEstimate(
@@ -63,6 +65,7 @@ class Bill:
             hours=sum(stage.hours for stage in self.stages),
             energy_j=sum(known) if len(known) == len(energies) else None,
             disk_bytes=sum(stage.disk_bytes for stage in self.stages),
+            checkpoint_bytes=max((stage.checkpoint_bytes for stage in self.stages), default=0),
         )
 
     def carbon_g(self, energy_j: float | None) -> float | None:
@@ -114,7 +117,8 @@ class Bill:
             duration(stage.hours),
             "energy unknown" if stage.energy_j is None else f"{stage.energy_j / _J_PER_KWH:.3g} kWh",
             "" if carbon_g is None else f"{carbon_g / 1e3:.3g} kg CO2e",
-            f"{stage.disk_bytes / 1e6:.3g} MB on disk",
+            f"{stage.disk_bytes / 1e6:.3g} MB on disk"
+            + (f", {stage.checkpoint_bytes / 1e6:.3g} MB more meanwhile" if stage.checkpoint_bytes else ""),
         )
 
     def _verdict(self, budget: Budget) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nasray.carbon.fu2021 import PAPER, Factors, carbon_kg, energy_wh, strubell_lb
 from nasray.carbon.fu2021_gpus import GPU_POWERS, gpu_power_w
+from nasray.reading import cut
 
 REQUIRED_COLUMNS = ("name", "gpu_hours", "source")
 OPTIONAL_COLUMNS = ("gpu_type", "gpu_power_w", "top1_accuracy", "macs", "note")
@@ -110,8 +111,7 @@ def read_methods(path: Path, *, known: Iterable[SearchMethod] = ()) -> list[Sear
         known: Methods whose names are taken.
 
     Raises:
-        ValueError: If the columns or a line are wrong; the message names the line.
-        OSError: If the file cannot be read.
+        ValueError: If the file cannot be read, or the columns or a line are wrong; the message names the line.
     """
     taken = {method.name for method in known}
     methods: list[SearchMethod] = []
@@ -125,6 +125,8 @@ def read_methods(path: Path, *, known: Iterable[SearchMethod] = ()) -> list[Sear
                     raise ValueError(f"{path}, line {reader.line_num}: {method.name!r} is there already. Rename it.")
                 taken.add(method.name)
                 methods.append(method)
+    except OSError as error:
+        raise ValueError(f"{path} must be a file that can be read ({error.strerror}). Check the path.") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be a CSV file in UTF-8 ({error}). Save it as one.") from error
     if not methods:
@@ -139,7 +141,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if missing or unknown or len(set(columns)) < len(columns):
         raise ValueError(
             f"{path}, line 1: the columns must be {', '.join(REQUIRED_COLUMNS)}, and may be "
-            f"{', '.join(OPTIONAL_COLUMNS)}, each once, got {', '.join(columns) or 'none'}."
+            f"{', '.join(OPTIONAL_COLUMNS)}, each once, got {cut(', '.join(columns)) or 'none'}."
         )
 
 

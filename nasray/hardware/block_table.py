@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
+
+from nasray.reading import build, read_json
 
 SCHEMA_VERSION = 1
 
@@ -39,6 +41,12 @@ class BlockKey(NamedTuple):
     squeeze_excite: int = 0
     activation: str = ""
     has_residual: bool = False
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether no size is negative, and kernel and stride are there."""
+        sizes = (self.in_channels, self.out_channels, self.middle, self.squeeze_excite)
+        return min(sizes) >= 0 and min(self.in_size, self.stride, self.kernel) >= 1
 
     @property
     def macs(self) -> int:
@@ -94,6 +102,9 @@ class BlockTable:
     def __post_init__(self) -> None:
         if not self.entries:
             raise ValueError(f"The table of {self.device!r} must hold a block, got none.")
+        odd = next((key for key in self.entries if not key.is_possible), None)
+        if odd is not None:
+            raise ValueError(f"Blocks of {self.device!r} must have sizes of 0 and more and a stride, got {odd}.")
         bad = next((key for key, value in self.entries.items() if not 0 < value < math.inf), None)
         if bad is not None:
             raise ValueError(f"Latencies of {self.device!r} must be positive, got {self.entries[bad]} for {bad}.")
@@ -149,22 +160,18 @@ class BlockTable:
             ValueError: If the file is something else.
         """
         try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
+            content = build(_TableFile, read_json(path))
+            pairs = [_entry(row) for row in content.entries]
+            if len(entries := dict(pairs)) < len(pairs):
+                raise ValueError("a block stands there twice")
+            return cls(
+                device=content.blocks_of, source=content.source, entries=entries, num_dropped=content.num_dropped
+            )
         except (OSError, ValueError) as error:
-            raise ValueError(f"`path` must be a block table, got {path}, which cannot be read ({error}).") from error
-        is_table = isinstance(content, dict) and "blocks_of" in content
-        if not is_table or content.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"`path` must be a block table of schema version {SCHEMA_VERSION}, got {path}.")
-        entries = {}
-        for row in content["entries"]:
-            latency_ms = row.pop("latency_ms")
-            entries[BlockKey(**row)] = latency_ms
-        return cls(
-            device=content["blocks_of"],
-            source=content["source"],
-            entries=entries,
-            num_dropped=content["num_dropped"],
-        )
+            raise ValueError(
+                f"`path` must be a block table of schema version {SCHEMA_VERSION}, got {path}, which cannot be read "
+                f"({error}). Import it again."
+            ) from error
 
     def _estimate(self, key: BlockKey, may_estimate: bool) -> float:
         alike = [other for other in self.entries if other.kind == key.kind]
@@ -178,6 +185,23 @@ class BlockTable:
         nearest = min(alike, key=lambda other: distance(key, other))
         scale = key.macs / nearest.macs if nearest.macs else key.in_channels / max(1, nearest.in_channels)
         return self.entries[nearest] * scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TableFile:
+    """What `BlockTable.save` writes."""
+
+    schema_version: Literal[1]
+    blocks_of: str
+    source: str
+    num_dropped: int
+    unit: Literal["ms"]
+    entries: list[dict[str, int | float | str | bool]]
+
+
+def _entry(row: Mapping[str, object]) -> tuple[BlockKey, float]:
+    key = build(BlockKey, {name: value for name, value in row.items() if name != "latency_ms"})
+    return key, build(float, row.get("latency_ms"))
 
 
 def distance(one: BlockKey, other: BlockKey) -> float:

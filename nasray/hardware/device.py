@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+
+from nasray.reading import build, short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +68,11 @@ class DeviceFingerprint:
         Raises:
             ValueError: If `value` is anything else.
         """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(value, Mapping) or set(value) != names:
-            raise ValueError(f"A device must be a JSON object with {', '.join(sorted(names))}, got {value!r}.")
-        return cls(**value)
+        names = ", ".join(sorted(field.name for field in fields(cls)))
+        try:
+            return build(cls, value)
+        except ValueError as error:
+            raise ValueError(f"A device must be a JSON object with {names}, got {short(value)} ({error}).") from error
 
 
 def check_device(device: str) -> torch.device:

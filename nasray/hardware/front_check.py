@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nasray.architecture import Architecture
+from nasray.reading import build, short
 
 FILE = "cost_check.json"
 """Name of the file in a run's directory."""
@@ -110,12 +111,21 @@ class CostCheck:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: If it is of another schema version.
+            ValueError: If it is of another schema version, or anything else.
         """
         if value.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"`schema_version` must be {SCHEMA_VERSION}, got {value.get('schema_version')!r}.")
-        fields = {name: value[name] for name in cls.__dataclass_fields__ if name != "networks"}
-        return cls(networks=tuple(CheckedNetwork(**row) for row in value["networks"]), **fields)
+            raise ValueError(f"`schema_version` must be {SCHEMA_VERSION}, got {short(value.get('schema_version'))}.")
+        try:
+            check = build(cls, {name: field for name, field in value.items() if name != "schema_version"})
+        except ValueError as error:
+            raise ValueError(f"A check of costs must hold what `CostCheck.to_json` writes ({error}).") from error
+        costs = [cost for network in check.networks for cost in (network.predicted, network.measured)]
+        if not costs or min(*costs, check.median_ratio) <= 0:
+            raise ValueError(f"`networks` must hold networks with positive costs, got {len(check.networks)} others.")
+        ranks = [rank for rank in (check.kendall_tau, check.spearman_rho) if rank is not None]
+        if check.mean_absolute_percentage_error < 0 or any(abs(rank) > 1 for rank in ranks):
+            raise ValueError("An error must be 0 or more and a rank correlation from -1 to 1, got others.")
+        return check
 
 
 def measure_front(

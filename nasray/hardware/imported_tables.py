@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasray.hardware.block_table import BlockKey, BlockTable
+from nasray.reading import build, cut, parse_json, read_frame, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _TF_NAS_BLOCK = re.compile(r"MBInvertedResBlock_(\d+)_(\d+)_(\d+)_(\d+)_k(\d+)_s(\d+)_(\w+)")
 _KINDS = {"Conv": "conv", "Conv_1": "conv", "Conv_2": "conv", "AvgPool2D": "pool", "Logits": "linear"}
+_OnceForAllRow = tuple[int, int, int, int, float, int | None, str, bool]
 _ACTIVATIONS = {"h_swish": "hard_swish"}
 
 
@@ -26,7 +28,7 @@ def table_names(path: Path) -> list[str]:
         ValueError: If the file is no table of block latencies.
     """
     frame = _read(path)
-    return sorted(str(name) for name in frame[_name_column(path, frame)].unique())
+    return sorted(frame[_name_column(path, frame)].astype(str).unique())
 
 
 def import_block_table(path: Path, name: str) -> BlockTable:
@@ -46,16 +48,17 @@ def import_block_table(path: Path, name: str) -> BlockTable:
     """
     frame = _read(path)
     column = _name_column(path, frame)
-    names = sorted(str(each) for each in frame[column].unique())
-    if name not in names:
-        raise ValueError(f"`name` must be a table of {path}, one of {', '.join(names)}, got {name!r}.")
-    own = frame[frame[column] == name]
+    labels = frame[column].astype(str)
+    if name not in set(labels):
+        names = cut(", ".join(sorted(labels.unique())))
+        raise ValueError(f"`name` must be a table of {path}, one of {names}, got {name!r}.")
+    own = frame[labels == name]
     if column == "lut":
         keys = [_proxyless_key(str(key)) for key in own["key"]]
-        values, device = own["mean_ms"].tolist(), str(own["device"].iloc[0])
+        values, device = _latencies(path, own["mean_ms"]), str(own["device"].iloc[0])
     else:
         keys = [_tf_nas_key(str(b), str(m)) for b, m in zip(own["block"], own["mid_channels"], strict=True)]
-        values, device = own["latency_ms"].tolist(), name
+        values, device = _latencies(path, own["latency_ms"]), name
     measured: dict[BlockKey, list[float]] = {}
     for key, value in zip(keys, values, strict=True):
         if value > 0:
@@ -99,11 +102,22 @@ def once_for_all_blocks(blocks_json: str, *, resolution: int, num_classes: int =
         resolution: Side of the image in pixels.
         num_classes: Outputs.
 
+    Raises:
+        ValueError: If the text holds anything else.
+
     Source: Cai et al. 2020; the two layers after the blocks have 6 and 8 times the last block's channels, and
     squeeze-and-excitation a quarter of the middle ones, all in multiples of 8, as in its code. Deviation: none.
     """
+    try:
+        rows = build(list[_OnceForAllRow], parse_json(blocks_json))
+        if not rows or min(min(row[:4]) for row in rows) < 1 or min(row[5] or 1 for row in rows) < 1:
+            raise ValueError("no blocks, or sizes below 1")
+    except ValueError as error:
+        raise ValueError(
+            f"`blocks_json` must hold rows of eight as Once-for-All writes them, got {short(blocks_json)} ({error})."
+        ) from error
     blocks = []
-    for in_channels, out_channels, kernel, stride, _, middle, activation, has_squeeze in json.loads(blocks_json):
+    for in_channels, out_channels, kernel, stride, _, middle, activation, has_squeeze in rows:
         middle = middle or in_channels
         squeeze = _multiple_of_8(middle // 4) if has_squeeze else 0
         has_residual = stride == 1 and in_channels == out_channels
@@ -154,8 +168,8 @@ def _proxyless_key(text: str) -> BlockKey:
         return BlockKey(
             "block", in_channels, out_channels, in_size, stride, kernel, middle, squeeze, activation, has_residual
         )
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"A key must read like those of ProxylessNAS or Once-for-All, got {text!r}.") from error
+    except (KeyError, ValueError, OverflowError) as error:
+        raise ValueError(f"A key must read like those of ProxylessNAS or Once-for-All, got {short(text)}.") from error
 
 
 def _shape(text: str) -> tuple[int, int]:
@@ -170,7 +184,9 @@ def _tf_nas_key(block: str, middle: str) -> BlockKey:
         return BlockKey("base")
     match = _TF_NAS_BLOCK.fullmatch(block)
     if match is None or not middle.isdecimal():
-        raise ValueError(f"A block must read like those of TF-NAS, got {block!r} with middle channels {middle!r}.")
+        raise ValueError(
+            f"A block must read like those of TF-NAS, got {short(block)} with middle channels {short(middle)}."
+        )
     size, in_channels, squeeze, out_channels, kernel, stride = (int(match[group]) for group in range(1, 7))
     has_residual = stride == 1 and in_channels == out_channels
     return BlockKey(
@@ -184,6 +200,21 @@ def _multiple_of_8(value: float) -> int:
     return rounded + 8 if rounded < 0.9 * value else rounded
 
 
+def _latencies(path: Path, column: pd.Series[Any]) -> list[float]:
+    """Return a column of milliseconds, NaN where a cell is empty.
+
+    Raises:
+        ValueError: If a cell holds something else, or no finite number.
+    """
+    try:
+        values = [float(value) if value not in ("", None) else math.nan for value in column.tolist()]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{column.name}` in {path} must hold numbers, got others ({error}). Correct them.") from error
+    if math.inf in values:
+        raise ValueError(f"`{column.name}` in {path} must hold finite numbers, got infinity. Correct them.")
+    return values
+
+
 def _name_column(path: Path, frame: pd.DataFrame) -> str:
     if {"lut", "key", "mean_ms", "device"} <= set(frame):
         return "lut"
@@ -191,20 +222,17 @@ def _name_column(path: Path, frame: pd.DataFrame) -> str:
         return "device"
     raise ValueError(
         f"`path` must have the columns lut, device, key, mean_ms (ProxylessNAS, Once-for-All) or device, block, "
-        f"mid_channels, latency_ms (TF-NAS), got {', '.join(map(str, frame))} in {path}."
+        f"mid_channels, latency_ms (TF-NAS), got {cut(', '.join(map(str, frame)))} in {path}."
     )
 
 
 def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
     if not path.exists():
         raise ValueError(f"`path` must be a parquet or CSV file, got {path}, which does not exist.")
+    is_csv = path.suffix == ".csv"
     try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype={"mid_channels": str}, keep_default_na=False)
-        return pd.read_parquet(path)
-    except (ValueError, OSError) as error:
+        return read_frame(path, is_csv=is_csv, dtype={"mid_channels": str}, keep_default_na=False)
+    except ValueError as error:
         raise ValueError(
-            f"`path` must be a parquet or CSV file, got {path}, which cannot be read ({error})."
+            f"`path` must be a parquet or CSV file, got {path}, which cannot be read ({error}). Obtain it again."
         ) from error

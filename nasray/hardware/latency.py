@@ -13,7 +13,7 @@ from nasray.architecture import Architecture
 from nasray.hardware.cost import Cost, CostValue
 from nasray.hardware.device import DeviceFingerprint, check_device
 from nasray.hardware.timing import Timing, time_runs, torch_threads
-from nasray.models.build import NetworkSpace, build_network
+from nasray.models.build import PlannedImageSpace, build_network
 from nasray.models.plain import PlainNetwork
 from nasray.spaces.cell import CellSpace
 from nasray.spaces.chain import ChainSpace
@@ -82,7 +82,7 @@ def network_module(plan: NetworkPlan) -> PlainNetwork:
         return PlainNetwork(plan)
 
 
-def input_shape(space: NetworkSpace, batch_size: int = 1) -> tuple[int, int, int, int]:
+def input_shape(space: PlannedImageSpace, batch_size: int = 1) -> tuple[int, int, int, int]:
     """Return the shape of the input of a space's networks, (B, C, H, W)."""
     match space:
         case MobileSpace():
@@ -95,7 +95,7 @@ def input_shape(space: NetworkSpace, batch_size: int = 1) -> tuple[int, int, int
 
 
 def latency_measure(
-    space: NetworkSpace,
+    space: PlannedImageSpace,
     *,
     device: str = "cpu",
     batch_size: int = 1,

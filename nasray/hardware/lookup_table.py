@@ -15,6 +15,7 @@ from nasray.hardware.device import DeviceFingerprint
 from nasray.hardware.operations import Plan
 from nasray.hardware.table_file import read_rows
 from nasray.hardware.table_keys import PlannedSpace, TableKey, has_finite_keys, plan_keys, read_key, space_keys
+from nasray.reading import build
 from nasray.spaces.network_plan import NetworkPlan
 
 
@@ -78,17 +79,24 @@ class LatencyTable:
             ValueError: If the file is no table, or one of another device.
         """
         header, *rows = read_rows(path)
-        device = DeviceFingerprint.from_json(header["device"])
+        device, batch_size = _read_header(header, path)
         if not any_device:
             check_same_device(device, path)
         latencies_ms: defaultdict[TableKey, list[float]] = defaultdict(list)
-        for row in rows:
-            if "layer" in row:
-                latencies_ms[read_key(row["layer"])].append(row["latency_ms"])
-        checks = [TableCheck(**row["check"]) for row in rows if "check" in row]
+        checks = []
+        for number, row in enumerate(rows, start=2):
+            try:
+                if "layer" in row:
+                    latencies_ms[read_key(row["layer"])].append(_latency(row.get("latency_ms")))
+                else:
+                    checks.append(build(TableCheck, row.get("check")))
+            except ValueError as error:
+                raise ValueError(
+                    f"Line {number} of {path} must hold a latency or a check, got another ({error}). Delete that line."
+                ) from error
         return cls(
             device=device,
-            batch_size=header["batch_size"],
+            batch_size=batch_size,
             entries={key: statistics.median(values) for key, values in latencies_ms.items()},
             checks={check.space: check for check in checks},
         )
@@ -152,6 +160,23 @@ class LookupLatency(Cost):
         return CostValue(value=latency_ms, unit=self.unit, source=self.table.describe(), quality="predicted")
 
 
+def _read_header(header: Mapping[str, object], path: Path) -> tuple[DeviceFingerprint, int]:
+    """Return the device and the batch size of a table.
+
+    Raises:
+        ValueError: If the line tells neither.
+    """
+    try:
+        batch_size = build(int, header.get("batch_size"))
+        if batch_size < 1:
+            raise ValueError(f"a batch of {batch_size} images")
+        return DeviceFingerprint.from_json(header.get("device")), batch_size
+    except ValueError as error:
+        raise ValueError(
+            f"Line 1 of {path} must tell the device and the batch size, got another ({error}). Build the table again."
+        ) from error
+
+
 def check_same_device(device: DeviceFingerprint, path: Path) -> None:
     """Make sure that a table's device is this machine's. Threads are a setting of the table, not of the machine.
 
@@ -167,6 +192,13 @@ def check_same_device(device: DeviceFingerprint, path: Path) -> None:
             f"`path` must be a latency table of this device, {_full(here)}, got one of {_full(device)} in {path}. "
             "Build a table here, or pass any_device=True to predict for that device."
         )
+
+
+def _latency(value: object) -> float:
+    latency_ms = build(float, value)
+    if latency_ms <= 0:
+        raise ValueError(f"`latency_ms` must be positive, got {latency_ms}")
+    return latency_ms
 
 
 def _full(device: DeviceFingerprint) -> str:

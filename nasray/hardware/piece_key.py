@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nasray.spaces.cell_forms import EDGES
 from nasray.spaces.cell_plan import KERNELS, CellPlan
@@ -31,12 +31,6 @@ class PieceKey(NamedTuple):
     kind: str
     in_shape: tuple[int, ...]
     settings: tuple[Setting, ...] = ()
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> PieceKey:
-        """Read a key whose tuples have become lists."""
-        pairs = tuple((str(name), setting) for name, setting in value["settings"])
-        return cls(value["kind"], tuple(value["in_shape"]), pairs)
 
     def chain_layer(self) -> ChainLayer:
         """Return a layer of a chain with this configuration."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from nasray.hardware.cost import Cost, CostValue
 from nasray.hardware.cost_sample import CostSample
 from nasray.hardware.features import feature_matrix, features, space_digest
 from nasray.hardware.predictor_models import MODELS, PredictorModel, model_from_json
+from nasray.reading import build, read_json
 from nasray.spaces.space import SearchSpace
 
 Array = npt.NDArray[np.float64]
@@ -227,28 +228,37 @@ class CostPredictor(Cost):
             ValueError: If the file is no predictor, or one for another space or device.
         """
         content = _read(path)
-        if content["space_digest"] != space_digest(space):
+        if (content.space, content.space_digest) != (space.name, space_digest(space)):
             raise ValueError(
                 f"`path` must be a predictor for the space {space.name!r} with these choices and networks, got one "
-                f"for {content['space']!r} in {path}. Fit one for this space."
+                f"for {content.space!r} in {path}. Fit one for this space."
             )
-        if device is not None and content["device"] != device:
+        if device is not None and content.device != device:
             raise ValueError(
-                f"`path` must be a predictor for {device!r}, got one for {content['device']!r} in {path}. "
+                f"`path` must be a predictor for {device!r}, got one for {content.device!r} in {path}. "
                 "Fit one for this device."
             )
+        num_features = len(content.features)
+        try:
+            model, *fold_models = (
+                model_from_json(each, num_features) for each in (content.model, *content.fold_models)
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"`path` must be a predictor, got {path}, which is damaged ({error}). Fit it again."
+            ) from error
         return cls(
             space,
-            name=content["name"],
-            unit=content["unit"],
-            device=content["device"],
-            coverage=content["coverage"],
-            feature_names=content["features"],
-            model=model_from_json(content["model"]),
-            fold_models=[model_from_json(model) for model in content["fold_models"]],
-            fold_of_T=np.array(content["fold_of_sample"], dtype=np.intp),
-            residuals_T=np.array(content["residuals"], dtype=float),
-            check=PredictorCheck(**content["check"]),
+            name=content.name,
+            unit=content.unit,
+            device=content.device,
+            coverage=content.coverage,
+            feature_names=content.features,
+            model=model,
+            fold_models=fold_models,
+            fold_of_T=np.array(content.fold_of_sample, dtype=np.intp),
+            residuals_T=np.array(content.residuals, dtype=float),
+            check=content.check,
         )
 
     def _matrix(self, architectures: Sequence[Architecture]) -> Array:
@@ -284,13 +294,40 @@ def _relative_error(predicted_N: Array, measured_N: Array) -> float:
     return float(np.mean(np.abs(predicted_N / measured_N - 1)))
 
 
-def _read(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _PredictorFile:
+    """What `CostPredictor.save` writes."""
+
+    schema_version: Literal[1]
+    space: str
+    space_digest: str
+    name: str
+    unit: str
+    device: str
+    coverage: float
+    features: list[str]
+    model: dict[str, Any]
+    fold_models: list[dict[str, Any]]
+    fold_of_sample: list[int]
+    residuals: list[float]
+    check: PredictorCheck
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coverage < 1:
+            raise ValueError(f"`coverage` must be in (0, 1), got {self.coverage}")
+        if not 0 < len(self.residuals) == len(self.fold_of_sample) or min(self.residuals) < 0:
+            raise ValueError("`residuals` must be 0 or more, one for each of `fold_of_sample`")
+        if not 0 <= min(self.fold_of_sample) <= max(self.fold_of_sample) < len(self.fold_models):
+            raise ValueError(f"`fold_of_sample` must number the {len(self.fold_models)} models of folds from 0")
+
+
+def _read(path: Path) -> _PredictorFile:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return build(_PredictorFile, read_json(path))
     except FileNotFoundError:
         raise ValueError(f"`path` must be a predictor, got {path}, which does not exist. Fit and save one.") from None
-    except ValueError as error:
-        raise ValueError(f"`path` must be a predictor, got {path}, which is no JSON. Fit and save it again.") from error
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION or "fold_models" not in content:
-        raise ValueError(f"`path` must be a predictor of schema version {SCHEMA_VERSION}, got {path}. Fit it again.")
-    return content
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`path` must be a predictor of schema version {SCHEMA_VERSION}, got {path}, which cannot be read "
+            f"({error}). Fit and save it again."
+        ) from error

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from nasray.reading import build, short
+
 Array = npt.NDArray[np.float64]
 
 _STRENGTHS = np.logspace(-8, 2, 21)
@@ -70,6 +72,10 @@ class LinearModel:
         """Return (N,) positive values."""
         sums_N = self.intercept + features_NF @ self.weights_F
         return np.asarray(np.maximum(sums_N, self.floor))
+
+    def fits(self, num_features: int) -> bool:
+        """Whether there is a weight for each feature, and a floor above 0."""
+        return _shape(self.weights_F) == (num_features,) and _shape(self.intercept) == () and self.floor > 0
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that `from_json` needs."""
@@ -143,6 +149,13 @@ class GaussianProcess:
         logs_N = kernel_NT @ self.weights_T * self.deviation + self.mean
         return np.asarray(np.exp(np.clip(logs_N, -600, 600)))
 
+    def fits(self, num_features: int) -> bool:
+        """Whether there is a number for each feature, weight and setting, and no scale or length of 0 or less."""
+        expected = ((num_features,), (num_features,), (len(self.weights_T), num_features), (4,), (), ())
+        found = (self.centre_F, self.scale_F, self.points_TF, self.kernel, self.mean, self.deviation)
+        has_shapes = tuple(map(_shape, found)) == expected and _shape(self.weights_T) == (len(self.weights_T),)
+        return has_shapes and bool((self.scale_F > 0).all()) and self.deviation > 0 and bool((self.kernel >= 0).all())
+
     def to_json(self) -> dict[str, Any]:
         """Return everything that `from_json` needs."""
         return _to_json(self)
@@ -160,15 +173,26 @@ MODELS: dict[str, type[LinearModel] | type[GaussianProcess]] = {
 """The models by kind. Boosted trees were no better from 200 measurements and cannot be kept as a few numbers."""
 
 
-def model_from_json(value: Mapping[str, Any]) -> PredictorModel:
+def model_from_json(value: Mapping[str, Any], num_features: int) -> PredictorModel:
     """Read what a model's `to_json` wrote.
 
+    Args:
+        value: The model.
+        num_features: Features that it must be for.
+
     Raises:
-        ValueError: If the kind is unknown.
+        ValueError: If the kind is unknown, or numbers are missing or too many.
     """
-    if value.get("kind") not in MODELS:
-        raise ValueError(f"`kind` must be one of {', '.join(MODELS)}, got {value.get('kind')!r}.")
-    return MODELS[value["kind"]].from_json(value)
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise ValueError(f"`kind` must be one of {', '.join(MODELS)}, got {short(kind)}.")
+    names = set(MODELS[kind].__dataclass_fields__)
+    if set(value) != {"kind", *names}:
+        raise ValueError(f"A model of kind {kind} must have {', '.join(sorted(names))}, got {', '.join(value)}.")
+    model = MODELS[kind].from_json(value)
+    if not model.fits(num_features):
+        raise ValueError(f"A model of kind {kind} must have numbers for {num_features} features, got others.")
+    return model
 
 
 def _kernel(num_features: int) -> Any:
@@ -192,4 +216,11 @@ def _to_json(model: LinearModel | GaussianProcess) -> dict[str, Any]:
 
 
 def _read(value: Any) -> Any:
-    return np.array(value, dtype=float) if isinstance(value, list) else float(value)
+    if not isinstance(value, list):
+        return build(float, value)
+    return np.array(build(list[float] if not value or not isinstance(value[0], list) else list[list[float]], value))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape: tuple[int, ...] = np.shape(value)
+    return shape

@@ -11,7 +11,7 @@ import torch
 
 from nasray.architecture import Architecture
 from nasray.hardware.device import DeviceFingerprint, check_device
-from nasray.hardware.lookup_table import LatencyTable, check_same_device
+from nasray.hardware.lookup_table import LatencyTable
 from nasray.hardware.piece_key import PieceKey
 from nasray.hardware.piece_modules import build_piece
 from nasray.hardware.table_file import SCHEMA_VERSION, append_row, mend, read_rows
@@ -113,15 +113,13 @@ def _open(path: Path, device: DeviceFingerprint, batch_size: int) -> Counter[Tab
         path.parent.mkdir(parents=True, exist_ok=True)
         header = {"schema_version": SCHEMA_VERSION, "unit": "ms", "batch_size": batch_size, "device": device.to_json()}
         append_row(path, header)
-    header, *rows = read_rows(path)
-    written = DeviceFingerprint.from_json(header["device"])
-    check_same_device(written, path)
-    if (header["batch_size"], written.threads) != (batch_size, device.threads):
+    table = LatencyTable.load(path)
+    if (table.batch_size, table.device.threads) != (batch_size, device.threads):
         raise ValueError(
-            f"`batch_size` and `threads` must be {header['batch_size']} and {written.threads} to continue {path}, got "
+            f"`batch_size` and `threads` must be {table.batch_size} and {table.device.threads} to continue {path}, got "
             f"{batch_size} and {device.threads}. Choose another path."
         )
-    return Counter(read_key(row["layer"]) for row in rows if "layer" in row)
+    return Counter(read_key(row["layer"]) for row in read_rows(path) if "layer" in row)
 
 
 def _row(key: TableKey, timing: Timing) -> dict[str, object]:

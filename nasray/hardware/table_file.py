@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nasray.reading import parse_json
+
 SCHEMA_VERSION = 1
 
 
@@ -29,7 +31,10 @@ def read_rows(path: Path, what: str = "latency table") -> list[dict[str, Any]]:
     if not path.exists():
         name = what.rsplit(maxsplit=1)[-1]
         raise ValueError(f"`path` must be a {what}, got {path}, which does not exist. Build the {name} first.")
-    lines = path.read_bytes().splitlines(keepends=True)
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise ValueError(f"`path` must be a {what}, got {path}, which cannot be read ({error.strerror}).") from error
     rows = [_parse(line) for line in lines]
     if rows and rows[-1] is None:
         rows.pop()
@@ -62,7 +67,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) else None

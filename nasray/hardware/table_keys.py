@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from nasray.architecture import Architecture
 from nasray.hardware.layer_key import LayerKey, network_keys, required_keys
 from nasray.hardware.operations import Plan
 from nasray.hardware.piece_key import PieceKey, cell_keys, chain_keys, every_cell_key
+from nasray.reading import build
 from nasray.spaces.cell import CellSpace
 from nasray.spaces.cell_plan import CellPlan
 from nasray.spaces.chain import ChainSpace
@@ -60,6 +60,10 @@ def has_finite_keys(space: PlannedSpace) -> bool:
     return not isinstance(space, ChainSpace)
 
 
-def read_key(value: Mapping[str, Any]) -> TableKey:
-    """Read a key as a table's file holds it."""
-    return PieceKey.from_json(dict(value)) if "settings" in value else LayerKey(**value)
+def read_key(value: object) -> TableKey:
+    """Read a key as a table's file holds it.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    return build(PieceKey, value) if isinstance(value, Mapping) and "settings" in value else build(LayerKey, value)

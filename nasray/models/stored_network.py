@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from nasray.architecture import Architecture
 from nasray.models.plain import PlainNetwork
+from nasray.reading import build, read_json, reason, short
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_plan import LayerPlan, NetworkPlan
-from nasray.spaces.network_spec import BlockSpec, LayerSpec, NetworkSpec
+from nasray.spaces.network_spec import NetworkSpec
 
 SCHEMA_VERSION = 1
 ARCHITECTURE_FILE = "architecture.json"
@@ -44,7 +44,9 @@ def load_network(folder: Path) -> PlainNetwork:
     try:
         network.load_state_dict(load_file(path), assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} must hold the weights of {ARCHITECTURE_FILE}, got: {error}. Export again.") from error
+        raise ValueError(
+            f"{path} must hold the weights of {ARCHITECTURE_FILE}, got: {reason(error)}. Export again."
+        ) from error
     return network.requires_grad_(True).eval()
 
 
@@ -81,18 +83,15 @@ def _summary(layer: LayerPlan) -> dict[str, object]:
 
 def _read_plan(path: Path) -> NetworkPlan:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        version = value["schema_version"]
+        value = build(dict[str, Any], read_json(path))
+        version = value.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(f"schema version {version}, where {SCHEMA_VERSION} is known")
-        return MobileSpace(_spec(value["network"])).plan(Architecture.from_json(value["architecture"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} must describe an exported network, got: {error!r}. Export again.") from error
-
-
-def _spec(value: Mapping[str, Any]) -> NetworkSpec:
-    blocks = tuple(
-        BlockSpec(**{**block, "layers": tuple(LayerSpec(**layer) for layer in block["layers"])})
-        for block in value["blocks"]
-    )
-    return NetworkSpec(**{**value, "blocks": blocks})
+        space = MobileSpace(build(NetworkSpec, value.get("network")))
+        architecture = Architecture.from_json(value.get("architecture"))
+        space.check(architecture)
+        if architecture.arch_id != value.get("arch_id"):
+            raise ValueError(f"`arch_id` {short(value.get('arch_id'))}, which is not that of `architecture`")
+        return space.plan(architecture)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must describe an exported network, got: {reason(error)}. Export again.") from error

@@ -13,11 +13,14 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from nasray.formulations import Formulation
 from nasray.objectives import Direction
+from nasray.redaction import hide_passwords
+
+_LOCK_GRACE_S = 5
 
 LEFT_RUNNING = "left running by a process that ended"
 
@@ -30,7 +33,7 @@ def open_storage(storage: str | Path | None) -> BaseStorage:
             path of a journal file, made if missing.
 
     Raises:
-        ValueError: If the folder of a journal file does not exist or the URL cannot be opened.
+        ValueError: If the folder of a journal file does not exist, the file is damaged or the URL cannot be opened.
     """
     if storage is None:
         return InMemoryStorage()
@@ -40,7 +43,14 @@ def open_storage(storage: str | Path | None) -> BaseStorage:
     if not path.parent.is_dir() or path.is_dir():
         raise ValueError(f"`storage` must be a file in a folder that exists, or a URL, got {path}.")
     _mend_tail(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    # A process that is killed while it writes leaves Optuna's lock behind; writing takes milliseconds.
+    lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_GRACE_S)
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock))
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Rename it: a run that goes on fills a new study from its own records."
+        ) from error
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -127,8 +137,12 @@ def _database(url: str) -> RDBStorage:
         with _quiet():
             return RDBStorage(url)
     except (SQLAlchemyError, ImportError) as error:
-        sentence = str(error).splitlines()[0]
-        raise ValueError(f"`storage` must be a database that can be opened, got {url}: {sentence}.") from error
+        # Without the cause, whose traceback would show the address that is hidden here.
+        sentence = hide_passwords((str(error).splitlines() or [type(error).__name__])[0])
+        raise ValueError(
+            f"`storage` must be a database that can be opened, got {hide_passwords(url)}: {sentence}. "
+            "Check the address, the password and the driver."
+        ) from None
 
 
 def _mend_tail(path: Path) -> None:

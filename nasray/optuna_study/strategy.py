@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,12 +19,24 @@ from nasray.formulations import Formulation, Pareto
 from nasray.optuna_study.record import evaluation_of, finish, trial_from_json, trial_to_json, was_evaluated
 from nasray.optuna_study.samplers import SeededSampler, distribution
 from nasray.optuna_study.storage import close_storage, new_study, open_storage, open_study
-from nasray.search.candidate_search import TRIES, Candidate, CandidateSearch
-from nasray.search.strategy import State
+from nasray.reading import build
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.candidate_search import TRIES, Candidate, CandidateSearch
+from nasray.strategies.strategy import State, reading_state
 
 REPEATS = 10
 """Proposals in a row that may be known already before a new architecture is drawn at random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SavedTrial:
+    """What `trial_to_json` gives."""
+
+    state: str
+    values: list[float] | None
+    params: dict[str, int | float | str | bool]
+    user_attrs: dict[str, Any]
+    system_attrs: dict[str, Any]
 
 
 class OptunaStrategy(CandidateSearch):
@@ -88,6 +102,7 @@ class OptunaStrategy(CandidateSearch):
             distributions=self._distributions,
         )
         self._first_numbers: dict[Architecture, int] = {}
+        self._written: deque[FrozenTrial] = deque()
         self._start([])
         self._continue_study()
 
@@ -101,19 +116,24 @@ class OptunaStrategy(CandidateSearch):
         return super().state_dict() | {
             "trials": [trial_to_json(trial) for trial in self._sampled.get_trials(deepcopy=False)],
             "told": list(self._told),
+            "num_recorded": self._num_recorded,
             "sampler": self._memory.get_study_system_attrs(study_id),
         }
 
+    @reading_state()
     def load_state_dict(self, state: State) -> None:
         """Continue from a state that `state_dict` gave, in a strategy that was made with the same arguments."""
         super().load_state_dict(state)
-        saved = cast(dict[str, Any], state)
+        saved = _read_saved(state)
         self._start(saved["trials"])
         study_id = self._memory.get_study_id_from_name(self._sampled.study_name)
         for key, value in saved["sampler"].items():
             self._memory.set_study_system_attr(study_id, key, value)
+        self._go_back_in_study(saved["num_recorded"])
         recorded = set(self._first_numbers)
         trials = self._sampled.get_trials(deepcopy=False)
+        if not all(0 <= number < len(trials) for number in saved["told"]):
+            raise ValueError(f"`told` must number the {len(trials)} trials, got others.")
         for number in saved["told"]:
             if (architecture := self.space.canonical(trials[number].params)) not in recorded:
                 self._record(trials[number], architecture)
@@ -173,10 +193,23 @@ class OptunaStrategy(CandidateSearch):
         self._record(finished, architecture)
 
     def _record(self, trial: FrozenTrial, architecture: Architecture) -> None:
-        self.study.add_trial(trial)
+        if self._written and _is_same(self._written[0], trial):
+            self._written.popleft()
+        else:
+            self._written.clear()
+            self.study.add_trial(trial)
         if was_evaluated(trial):
             self._first_numbers.setdefault(architecture, self._num_recorded)
         self._num_recorded += 1
+
+    def _go_back_in_study(self, num_recorded: int) -> None:
+        """Expect the trials that a killed process wrote after a state: told again, they are not written again."""
+        trials = self.study.get_trials(deepcopy=False)
+        self._num_recorded = min(num_recorded, len(trials))
+        self._written = deque(trials[self._num_recorded :])
+        self._first_numbers = {
+            architecture: number for architecture, number in self._first_numbers.items() if number < self._num_recorded
+        }
 
     def _continue_study(self) -> None:
         """Take over what a study that was there already has learned."""
@@ -188,9 +221,7 @@ class OptunaStrategy(CandidateSearch):
             self._told.append(len(self._told))
             if architecture not in self._known:
                 self._first_numbers[architecture] = trial.number
-                self._results[str(len(self._asked))] = evaluation_of(trial, self.formulation)
-                self._asked.append(architecture)
-                self._known.add(architecture)
+                self._results[self._take(architecture)] = evaluation_of(trial, self.formulation)
         self.num_continued = len(self._asked)
         if self._told:
             # Or else the random proposals of the earlier process would come again.
@@ -211,3 +242,18 @@ class OptunaStrategy(CandidateSearch):
             if trial.state == TrialState.RUNNING:
                 trial_id = self._memory.get_trial_id_from_study_id_trial_number(study_id, number)
                 self._out[self.space.canonical(trial.params)] = optuna.Trial(self._sampled, trial_id)
+
+
+def _read_saved(state: State) -> dict[str, Any]:
+    """Return what a state holds besides that of every `CandidateSearch`, if it has the types that it should."""
+    build(list[_SavedTrial], state.get("trials"))
+    kinds: dict[str, Any] = {"trials": list[dict[str, Any]], "told": list[int], "num_recorded": int, "sampler": dict}
+    saved = {name: build(kind, state.get(name)) for name, kind in kinds.items()}
+    if saved["num_recorded"] < 0:
+        raise ValueError(f"`num_recorded` must be 0 or more, got {saved['num_recorded']}.")
+    return saved
+
+
+def _is_same(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether two trials have the same choices and results."""
+    return (one.params, one.state, one.values) == (other.params, other.state, other.values)

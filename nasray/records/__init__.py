@@ -1,6 +1,6 @@
 """The run directory: everything that a run leaves on disk, and the only contract on disk."""
 
 from nasray.records.directory import RunDirectory
-from nasray.records.files import JSON, RunError
+from nasray.records.files import JSON, DiskError, RunError
 
-__all__ = ["JSON", "RunDirectory", "RunError"]
+__all__ = ["JSON", "DiskError", "RunDirectory", "RunError"]

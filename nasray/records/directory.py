@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from nasray.reading import short
+from nasray.records.disk import RESERVE
 from nasray.records.files import JSON, RunError, cannot_write, check_name, read_object, to_json, write_whole
 from nasray.records.front import front_summary
 from nasray.records.identity import SCHEMA, check_same, moves, new_run, now
-from nasray.records.lines import append_lines, read_lines
+from nasray.records.lines import append_lines, mend, read_lines
+from nasray.records.lock import LOCK, OWNER, RunLock
+from nasray.records.shapes import check_evaluation, check_run
 
 RUN_STATUSES = ("running", "done", "interrupted", "failed")
 EVALUATION_STATUSES = ("ok", "failed", "infeasible")
@@ -18,7 +22,8 @@ _RUN, _EVALUATIONS, _FRONT = "run.json", "evaluations.jsonl", "front.json"
 class RunDirectory:
     """The folder with everything that a run leaves: `run.json`, `evaluations.jsonl`, `front.json`, models, a report.
 
-    One process writes and any number may read meanwhile. Made by `create` or `open`.
+    One process writes and any number may read meanwhile. Made by `create`, which keeps other processes from writing
+    until `close` or until this object or the process ends, or by `open`, to read.
 
     Attributes:
         path: The folder.
@@ -28,6 +33,7 @@ class RunDirectory:
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
         self.path = path
         self.run = run
+        self._lock: RunLock | None = None
 
     @classmethod
     def create(
@@ -54,14 +60,18 @@ class RunDirectory:
 
         Raises:
             RunError: If the folder cannot be written, holds something else, holds a run although `resume` is
-                false, or holds none or a different one although `resume` is true.
+                false, holds none or a different one although `resume` is true, is being written by another
+                process, or its records are damaged where they cannot be repaired.
         """
         folder = Path(path)
         asked = new_run(method=method, preset=preset, configuration=configuration, seed=seed, data=data)
         if resume:
             return cls._resume(folder, asked)
         _make_empty(folder)
+        lock = RunLock(folder)
+        _make_empty(folder)  # nobody else made a run of it meanwhile
         directory = cls(folder, asked)
+        directory._lock = lock
         directory.update()
         return directory
 
@@ -78,21 +88,61 @@ class RunDirectory:
         run = read_object(folder / _RUN)
         if run.get("schema") != SCHEMA:
             raise RunError(
-                f"`schema` in {folder / _RUN} must be {SCHEMA}, got {run.get('schema')!r}. "
+                f"`schema` in {folder / _RUN} must be {SCHEMA}, got {short(run.get('schema'))}. "
                 "Read it with the version of nasray that wrote it."
             )
+        check_run(run, folder / _RUN)
         return cls(folder, run)
+
+    @classmethod
+    def to_repair(cls, path: str | Path) -> Self:
+        """Open a run that nobody else writes, to `repair` it without going on with it; close it afterwards.
+
+        Raises:
+            RunError: If there is no run, `run.json` is damaged, or another process writes.
+        """
+        directory = cls.open(path)
+        directory._lock = RunLock(directory.path)
+        return directory
 
     @classmethod
     def _resume(cls, folder: Path, asked: dict[str, Any]) -> Self:
         if not (folder / _RUN).exists():
             raise RunError(f"{folder} holds no run to resume. Leave out --resume to start one, or correct --run-dir.")
+        lock = RunLock(folder)
         directory = cls.open(folder)
+        directory._lock = lock
         check_same(directory.run, asked)
-        for sentence in moves(directory.run, asked):
+        for sentence in [*moves(directory.run, asked), *directory.repair()]:
             directory.add_notice(sentence)
         directory.update(status="running")
         return directory
+
+    def close(self) -> None:
+        """Let other processes write; nothing happens if that was done before, or the run was opened to read."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def repair(self) -> list[str]:
+        """Repair what a crash may leave of evaluations and front, for whoever may write, and say what was done.
+
+        Returns:
+            A sentence for each repair.
+
+        Raises:
+            RunError: If evaluations are damaged where that cannot be repaired.
+        """
+        done = []
+        if lost := mend(self.path / _EVALUATIONS):
+            done.append(
+                f"The last line of {_EVALUATIONS} was torn by a crash ({lost} bytes): that evaluation is made again."
+            )
+        self.evaluations()  # damage in the middle shows before anything else is done
+        objectives = self.run.get("front_objectives")
+        if objectives and not _holds_object(self.path / _FRONT):
+            self.write_front(objectives)
+            done.append(f"{_FRONT} was missing or damaged and is written anew from {_EVALUATIONS}.")
+        return done
 
     def update(self, **fields: Any) -> None:
         """Merge fields into `run.json`, replace it as a whole and set its `updated` time.
@@ -150,15 +200,16 @@ class RunDirectory:
         """Return the evaluations in the order of their first lines, each as its latest line has it.
 
         Raises:
-            RunError: If a line before the last is damaged, or a line has no `sample_id`.
+            RunError: If a line before the last is damaged, or a line has no `sample_id` or a part of another type.
         """
         rows: dict[str, dict[str, Any]] = {}
         for number, row in read_lines(self.path / _EVALUATIONS):
             if not isinstance(row.get("sample_id"), str):
                 raise RunError(
-                    f"`sample_id` must be text, got {row.get('sample_id')!r} in line {number} of "
+                    f"`sample_id` must be text, got {short(row.get('sample_id'))} in line {number} of "
                     f"{self.path / _EVALUATIONS}. Correct or delete that line."
                 )
+            check_evaluation(row, self.path / _EVALUATIONS, number)
             rows[row["sample_id"]] = row
         return list(rows.values())
 
@@ -204,6 +255,8 @@ class RunDirectory:
         """
         front = front_summary(self.evaluations(), objectives)
         self.write_json(_FRONT, front)
+        if self.run.get("front_objectives") != front["objectives"]:
+            self.update(front_objectives=front["objectives"])
         return front
 
 
@@ -214,13 +267,22 @@ def _make_empty(folder: Path) -> None:
             raise RunError(f"{folder} already holds a run. Add --resume to continue it or choose another --run-dir.")
         folder.mkdir(parents=True, exist_ok=True)
         # What a crash left of writing the first run.json is no obstacle.
-        others = sorted(entry.name for entry in folder.iterdir() if entry.name != f".{_RUN}.tmp")
+        ours = (f".{_RUN}.tmp", LOCK, OWNER, RESERVE)
+        others = sorted(entry.name for entry in folder.iterdir() if entry.name not in ours)
     except OSError as error:
         raise cannot_write(folder, error) from error
     if others:
         raise RunError(
             f"{folder} must be new or empty, but it is no run and holds {others[0]}. Choose another --run-dir."
         )
+
+
+def _holds_object(path: Path) -> bool:
+    try:
+        read_object(path)
+    except RunError:
+        return False
+    return True
 
 
 def _evaluation_line(row: Mapping[str, Any]) -> str:

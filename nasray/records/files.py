@@ -1,11 +1,15 @@
 """How records reach the disk: safe names, strict JSON, and files replaced as a whole."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
+
+from nasray.reading import read_json, short
+from nasray.records.disk import give_up_reserve, is_disk_error
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
@@ -14,6 +18,10 @@ _MAX_NAME_LENGTH = 200
 
 class RunError(ValueError):
     """A run directory cannot be used as asked; the message is what is wrong and its remedy."""
+
+
+class DiskError(RunError):
+    """The disk takes no more: full, over quota, read-only or broken. The run stops, and goes on when there is room."""
 
 
 def check_name(name: object, what: str) -> str:
@@ -36,7 +44,7 @@ def check_name(name: object, what: str) -> str:
     if not is_safe:
         raise RunError(
             f"`{what}` must be a name of 1 to {_MAX_NAME_LENGTH} characters that does not start with a dot and holds "
-            f"no '/', backslash or '..', got {name!r}. Rename it."
+            f"no '/', backslash or '..', got {short(name)}. Rename it."
         )
     return str(name)
 
@@ -75,17 +83,44 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a file so that a reader, or a crash at any moment, finds the old content or the new, never a part.
 
     Raises:
-        RunError: If the file cannot be written.
+        RunError: If the file cannot be written; a `DiskError` if the disk takes no more. Then the old one stays.
+    """
+    write_bytes_whole(path, text.encode())
+
+
+def write_bytes_whole(path: Path, content: bytes) -> None:
+    """Replace a file as `write_whole` does.
+
+    Raises:
+        RunError: Likewise.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):  # a part of it would only take room
+                temporary.unlink(missing_ok=True)
+            raise
         _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one sentence that the block could not write a path, and make room for a run's last records.
+
+    Raises:
+        RunError: In place of an `OSError`; a `DiskError` if the disk takes no more.
+    """
+    try:
+        yield
     except OSError as error:
+        if is_disk_error(error):
+            give_up_reserve(path.parent)
         raise cannot_write(path, error) from error
 
 
@@ -96,7 +131,7 @@ def read_object(path: Path) -> dict[str, Any]:
         RunError: If the file is missing, truncated, or holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except OSError as error:
         raise RunError(f"{path} cannot be read ({_cause(error)}). Check the path and its permissions.") from error
     except ValueError as error:
@@ -110,7 +145,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def cannot_write(path: Path, error: OSError) -> RunError:
     """Say that a path cannot be written, why, and what to do."""
-    return RunError(f"{path} cannot be written ({_cause(error)}). Free its disk or choose another --run-dir.")
+    what = f"{path} cannot be written ({_cause(error)})."
+    if is_disk_error(error):
+        return DiskError(f"{what} Free its disk and go on with --resume, or choose another --run-dir.")
+    return RunError(f"{what} Free its disk or choose another --run-dir.")
 
 
 def _cause(error: OSError) -> str:

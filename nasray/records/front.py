@@ -51,10 +51,9 @@ def _front(
     """Return the indices of the rows on one front, and its summary."""
     names = (cost["name"], quality["name"])
     signs = (_SIGNS[cost["direction"]], _SIGNS[quality["direction"]])
-    complete = [index for index, row in enumerate(rows) if all(row["metrics"].get(name) is not None for name in names)]
-    values = [
-        [sign * rows[index]["metrics"][name] for sign, name in zip(signs, names, strict=True)] for index in complete
-    ]
+    figures = [row.get("metrics") or {} for row in rows]
+    complete = [index for index, row in enumerate(figures) if all(row.get(name) is not None for name in names)]
+    values = [[sign * figures[index][name] for sign, name in zip(signs, names, strict=True)] for index in complete]
     if not values:
         return [], {"evaluations": 0, "points": 0, "hypervolume": None, "reference_point": None}
     worst = [max(column) for column in zip(*values, strict=True)]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nasray.reading import read_json, short
+
 OPERATIONS = (
     "none",
     "max_pool_3x3",
@@ -126,10 +128,10 @@ class Genotype:
         if not isinstance(value, Mapping) or set(value) != {"schema_version", "normal", "reduce"}:
             raise ValueError(
                 'A genotype must be a JSON object {"schema_version": ..., "normal": [...], "reduce": [...]}, '
-                f"got {_short(value)}."
+                f"got {short(value)}."
             )
         if value["schema_version"] != _SCHEMA_VERSION:
-            raise ValueError(f"`schema_version` must be {_SCHEMA_VERSION}, got {_short(value['schema_version'])}.")
+            raise ValueError(f"`schema_version` must be {_SCHEMA_VERSION}, got {short(value['schema_version'])}.")
         return cls(_read_cell("normal", value["normal"]), _read_cell("reduce", value["reduce"]))
 
     def save(self, path: Path) -> None:
@@ -144,7 +146,7 @@ class Genotype:
             ValueError: If the file cannot be read or holds something else.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_json(read_json(path))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} must hold a genotype, got: {error} Write it with Genotype.save.") from error
 
@@ -156,7 +158,7 @@ def _check_cell(name: str, cell: CellEdges) -> None:
         for edge in edges:
             if edge.operation not in OPERATIONS:
                 raise ValueError(
-                    f"Node {node} of `{name}` must use one of {', '.join(OPERATIONS)}, got {_short(edge.operation)}."
+                    f"Node {node} of `{name}` must use one of {', '.join(OPERATIONS)}, got {short(edge.operation)}."
                 )
         sources = [edge.source for edge in edges]
         if len(sources) != NUM_INPUTS or not 0 <= sources[0] < sources[1] < node:
@@ -177,11 +179,11 @@ def _pairs(name: str, edges: Sequence[tuple[str, int]]) -> CellEdges:
 def _read_cell(name: str, value: object) -> CellEdges:
     """Check types and lengths; what the numbers and names mean is checked by the genotype itself."""
     if not isinstance(value, list):
-        raise ValueError(f"`{name}` must be a list with the edges of each node, got {_short(value)}.")
+        raise ValueError(f"`{name}` must be a list with the edges of each node, got {short(value)}.")
     nodes = []
     for node in value:
         if not isinstance(node, list) or len(node) != NUM_INPUTS:
-            raise ValueError(f"A node of `{name}` must be a list of two edges, got {_short(node)}.")
+            raise ValueError(f"A node of `{name}` must be a list of two edges, got {short(node)}.")
         first, second = (_read_edge(name, edge) for edge in node)
         nodes.append((first, second))
     return tuple(nodes)
@@ -192,12 +194,7 @@ def _read_edge(name: str, value: object) -> Edge:
         case [str(operation), int(source)] if not isinstance(source, bool):
             return Edge(operation, source)
         case _:
-            raise ValueError(f'An edge of `{name}` must look like ["sep_conv_3x3", 0], got {_short(value)}.')
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+            raise ValueError(f'An edge of `{name}` must look like ["sep_conv_3x3", 0], got {short(value)}.')
 
 
 DARTS_V1 = Genotype.of(

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 from nasray.spaces.genotype import NODE_COUNTS
 
 MAX_SCALES = 3
+MOST_LAYERS, MOST_CHANNELS = 1000, 1_000_000
+"""More would be a mistake, or a file that is made to fill the memory."""
 AUXILIARY_STRIDES = {"cifar": 3, "imagenet": 2}
 """Stride of the pooling in the auxiliary head, by kind of stem."""
 
@@ -38,7 +40,7 @@ class MultiScaleSettings:
     Args:
         num_nodes: Intermediate nodes of a cell, 2 or 4.
         scales: Scales, 1 to 3.
-        layers: Layers of cells, at least 3; those at one and two thirds are reductions.
+        layers: Layers of cells, 3 to 1,000; those at one and two thirds are reductions.
         exits: Classifiers; they stand after the last layer and evenly spread over those before, the first excluded.
         channels: C of the first layer's cells at every scale, at least 4; each reduction doubles it.
         num_classes: K, outputs of a classifier.
@@ -78,6 +80,11 @@ class MultiScaleSettings:
         for name, lowest in (("layers", 3), ("channels", 4), ("num_classes", 1), ("in_channels", 1), ("resolution", 1)):
             if getattr(self, name) < lowest:
                 raise ValueError(f"`{name}` must be at least {lowest}, got {getattr(self, name)}.")
+        for name, most in (("layers", MOST_LAYERS), ("channels", MOST_CHANNELS), ("num_classes", MOST_CHANNELS)):
+            if getattr(self, name) > most:
+                raise ValueError(f"`{name}` must be at most {most}, got {getattr(self, name)}.")
+        if max(self.in_channels, self.resolution) > MOST_CHANNELS:
+            raise ValueError(f"`in_channels` and `resolution` must be at most {MOST_CHANNELS}, got more.")
         if not 1 <= self.exits < self.layers:
             raise ValueError(
                 f"`exits` must be from 1 to {self.layers - 1}, got {self.exits}. There is one exit at most after each "

@@ -14,6 +14,10 @@ Kind = Literal["conv", "depthwise", "squeeze_excite", "pool", "linear"]
 Activation = Literal["none", "relu", "relu6", "hard_swish", "silu"]
 
 
+LARGEST_KERNEL, MOST_WIDTHS, MOST_CHANNELS = 99, 1000, 1_000_000
+"""More would be a mistake, or a file that is made to fill the memory."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
     """One layer at its full size.
@@ -47,8 +51,12 @@ class LayerSpec:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kernel % 2 != 1 or self.kernel < 1:
-            raise ValueError(f"`kernel` must be odd and positive, got {self.kernel} in layer {self.name!r}.")
+        if self.kernel % 2 != 1 or not 1 <= self.kernel <= LARGEST_KERNEL:
+            raise ValueError(
+                f"`kernel` must be odd, from 1 to {LARGEST_KERNEL}, got {self.kernel} in layer {self.name!r}."
+            )
+        if max(self.filters, self.stride, self.bypass_limit or 0) > MOST_CHANNELS:
+            raise ValueError(f"Layer {self.name!r} must have filters, stride and bypass_limit up to {MOST_CHANNELS}.")
         if self.filters < 0 or self.stride < 1 or (self.bypass_limit or 0) < 0:
             raise ValueError(f"Layer {self.name!r} must have filters >= 0, stride >= 1 and bypass_limit >= 0.")
         if not 0 <= self.dropout < 1:
@@ -87,8 +95,13 @@ class NetworkSpec:
     num_widths: int = 9
 
     def __post_init__(self) -> None:
-        if self.num_widths < 2:
-            raise ValueError(f"`num_widths` must be at least 2, got {self.num_widths}.")
+        if not 2 <= self.num_widths <= MOST_WIDTHS:
+            raise ValueError(f"`num_widths` must be from 2 to {MOST_WIDTHS}, got {self.num_widths}.")
+        if not (1 <= self.in_channels <= MOST_CHANNELS and 1 <= self.resolution <= MOST_CHANNELS):
+            raise ValueError(
+                f"`in_channels` and `resolution` must be from 1 to {MOST_CHANNELS}, got {self.in_channels} and "
+                f"{self.resolution}."
+            )
         names = [block.name for block in self.blocks]
         if len(set(names)) != len(names):
             raise ValueError(f"Block names of {self.name!r} must be unique, got {names}.")

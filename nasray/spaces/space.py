@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nasray.architecture import Architecture, Choice
+from nasray.reading import short
 
 
 class SearchSpace(abc.ABC):
@@ -34,10 +35,12 @@ class SearchSpace(abc.ABC):
         """
         if unknown := sorted(set(choices) ^ set(self.choices)):
             raise ValueError(f"An architecture of {self.name} must name each of its choices, mismatch: {unknown[:3]}.")
+        spelled: dict[str, Choice] = {}
         for name, options in self.choices.items():
             if choices[name] not in options:
-                raise ValueError(f"`{name}` must be one of {options}, got {choices[name]!r}.")
-        return Architecture.of(self.name, choices)
+                raise ValueError(f"`{name}` must be one of {options}, got {short(choices[name])}.")
+            spelled[name] = options[options.index(choices[name])]  # 8.0 is 8
+        return Architecture.of(self.name, spelled)
 
     def check(self, architecture: Architecture) -> Architecture:
         """Return the canonical form of an architecture that came from outside.

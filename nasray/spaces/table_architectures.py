@@ -19,7 +19,7 @@ ABSENT = ""
 """The option of a choice that some architectures of a table do not have."""
 
 _SEPARATORS = re.compile(r"[|+,;\s]+")
-_INTEGER = re.compile(r"0|-?[1-9]\d*")
+_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 _FLOAT = re.compile(
     r"(?=.{1,16}$)-?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e-?\d{1,2})?", re.IGNORECASE
 )  # longer ones lose digits
@@ -105,7 +105,7 @@ def _parse_json(cell: object) -> object | None:
         return None
     try:
         value: object = json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value
 
@@ -146,10 +146,16 @@ def _as_numbers(column: list[Choice]) -> list[Choice]:
     return column
 
 
-def _order(option: Choice) -> tuple[int, float, list[str | int], str]:
+def _order(option: Choice) -> tuple[int, float, list[str | tuple[int, str]], str]:
     if not isinstance(option, str):
         return 1, option, [], ""
     if option == ABSENT:
         return 0, 0, [], ""
     parts = re.split(r"(\d+)", option)
-    return 2, 0, [int(part) if index % 2 else part for index, part in enumerate(parts)], option
+    return 2, 0, [_number_order(part) if index % 2 else part for index, part in enumerate(parts)], option
+
+
+def _number_order(digits: str) -> tuple[int, str]:
+    """Return what sorts like the number, whatever its length."""
+    digits = digits.lstrip("0")
+    return len(digits), digits

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nasray.reading import read_frame, short
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,17 +23,18 @@ def read_table(path: Path, architecture: str) -> pd.DataFrame:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read.
     """
-    import pandas as pd
-
     if not path.is_file():
         raise FileNotFoundError(f"`path` must be a table, got {str(path)!r}, which is not a file.")
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return read_frame(path, is_csv=False)
         if ".csv" in path.suffixes:  # a converter keeps "None" and "010" from becoming NaN and 10
-            return pd.read_csv(path, converters=dict.fromkeys((architecture, *_names(architecture)), str.strip))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"`path` must be a readable table, got {str(path)!r}: {error}") from error
+            texts = dict.fromkeys((architecture, *_names(architecture)), str.strip)
+            return read_frame(path, is_csv=True, converters=texts)
+    except ValueError as error:
+        raise ValueError(
+            f"`path` must be a readable table, got {str(path)!r} ({error}). Save it again as CSV or parquet."
+        ) from error
     raise ValueError(f"`path` must end in .parquet or .csv, got {path.name!r}.")
 
 
@@ -87,7 +90,7 @@ def read_figures(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
 
 def closest(wanted: object, known: Iterable[object], count: int = 8) -> str:
     """Return the known values as text, only the closest ones if there are many."""
-    texts = {str(value): repr(value) for value in known}
+    texts = {str(value): short(value) for value in known}
     if len(texts) <= count:
         return ", ".join(texts.values())
     near = difflib.get_close_matches(str(wanted), texts, count, cutoff=0.4) or list(texts)[:count]

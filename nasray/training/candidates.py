@@ -13,6 +13,7 @@ from nasray.architecture import Architecture
 from nasray.data import Batches, ImageData, Split
 from nasray.data.splits import MemorySplit
 from nasray.evaluation import Evaluation
+from nasray.failures import attempt
 from nasray.models.supernet import Supernet
 from nasray.training.evaluate import NORM_POLICIES, NormPolicy, evaluate_subnet
 
@@ -59,14 +60,15 @@ class CandidateEvaluator:
             self._calibration = list(self._images(data, data.train.subset(rows[: config.calibration_images])))
 
     def __call__(self, architecture: Architecture) -> Evaluation:
-        """Return `accuracy` and `loss` of one sub-network; running out of memory is a failed evaluation."""
-        start = time.perf_counter()
-        try:
+        """Return `accuracy` and `loss` of one sub-network; one that runs out of memory is infeasible."""
+
+        def evaluate() -> Evaluation:
+            start = time.perf_counter()
             network = self._supernet.extract(architecture)
             metrics = evaluate_subnet(network, self._holdout, policy=self._config.policy, calibration=self._calibration)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            return Evaluation(status="failed", reason=f"out of memory: {error}", seconds=time.perf_counter() - start)
-        return Evaluation.from_metrics(metrics, time.perf_counter() - start)
+            return Evaluation.from_metrics(metrics, time.perf_counter() - start)
+
+        return attempt(evaluate)
 
     def _images(self, data: ImageData, split: Split) -> Iterable[tuple[Tensor, Tensor]]:
         """Return batches, kept on the device where they fit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from nasray.architecture import Architecture
 from nasray.data import Batches, ImageData, Split
 from nasray.evaluation import Evaluation
+from nasray.failures import attempt
+from nasray.hardware.counter import count_macs
 from nasray.models.build import InfeasibleArchitectureError, NetworkSpace, build_network
+from nasray.spaces.elastic_space import ElasticSpace
 from nasray.training import losses
 from nasray.training.config import TrainingConfig
 from nasray.training.evaluate import evaluate
-from nasray.training.trainer import DivergedError, Trainer
+from nasray.training.trainer import Trainer
 
 METRICS = ("accuracy", "test_accuracy", "inference_time_s", "training_time_s", "parameters", "macs")
 """What a `NetworkEvaluator` measures."""
@@ -59,6 +62,7 @@ class NetworkEvaluator:
         data: Images of the space's size and classes.
         config: Settings.
         device: Where to compute.
+        costs: More metrics by name: functions of a trained network, in eval mode on the device.
 
     Source: Young et al. 2019 (MENNDL), Sec. III-A. Deviation: the search sees held-out instead of test images.
     """
@@ -67,28 +71,25 @@ class NetworkEvaluator:
     data: ImageData
     config: NetworkEvaluationConfig
     device: str = "cpu"
+    costs: Mapping[str, Callable[[nn.Module], float]] = field(default_factory=dict)
     _holdout: list[tuple[Tensor, Tensor]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._holdout = list(self._batches(self.data.holdout, self.config.timing_batch_size, device="cpu"))
 
     def __call__(self, architecture: Architecture) -> Evaluation:
-        """Return the figures of a network; failed if it diverges or needs too much memory."""
-        start = time.perf_counter()
+        """Return the figures of a network; failed if it diverges, infeasible if it needs too much memory."""
+        return attempt(lambda: self._evaluate(architecture))
+
+    def trained(self, architecture: Architecture) -> nn.Module:
+        """Return the network as it was trained in the search, trained once more, in eval mode.
+
+        Raises:
+            InfeasibleArchitectureError: If the architecture breaks a limit of its space.
+            DivergedError: If the training diverges.
+        """
         torch.manual_seed(self.config.seed)
-        try:
-            network = build_network(self.space, architecture)
-        except InfeasibleArchitectureError as error:
-            return Evaluation(status="infeasible", reason=str(error))
-        try:
-            trained = self._trained(network.to(self.device))
-            training_time_s = time.perf_counter() - start
-            metrics = self._measure(trained, architecture) | {"training_time_s": training_time_s}
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            return Evaluation(status="failed", reason=f"out of memory: {error}", seconds=time.perf_counter() - start)
-        except DivergedError as error:
-            return Evaluation(status="failed", reason=str(error), seconds=time.perf_counter() - start)
-        return Evaluation.from_metrics(metrics, time.perf_counter() - start)
+        return self._trained(build_network(self.space, architecture).to(self.device))
 
     def inference_time_s(self, architecture: Architecture) -> float:
         """Time inference of a network over the held-out images, without training it; time does not depend on weights.
@@ -97,6 +98,18 @@ class NetworkEvaluator:
             InfeasibleArchitectureError: If the architecture breaks a limit of its space.
         """
         return self._inference_time_s(build_network(self.space, architecture).to(self.device).eval())
+
+    def _evaluate(self, architecture: Architecture) -> Evaluation:
+        start = time.perf_counter()
+        torch.manual_seed(self.config.seed)
+        try:
+            network = build_network(self.space, architecture)
+        except InfeasibleArchitectureError as error:
+            return Evaluation(status="infeasible", reason=str(error))
+        trained = self._trained(network.to(self.device))
+        training_time_s = time.perf_counter() - start
+        metrics = self._measure(trained, architecture) | {"training_time_s": training_time_s}
+        return Evaluation.from_metrics(metrics, time.perf_counter() - start)
 
     def _trained(self, network: nn.Module) -> nn.Module:
         config, seed = self.config.training, self.config.seed
@@ -109,13 +122,12 @@ class NetworkEvaluator:
         return trainer.evaluated.eval()
 
     def _measure(self, network: nn.Module, architecture: Architecture) -> dict[str, float]:
-        plan = self.space.plan(architecture)
-        return {
+        figures = {name: float(cost(network)) for name, cost in self.costs.items()}
+        return figures | {
             "accuracy": evaluate(network, self._on_device())["accuracy"],
             "test_accuracy": evaluate(network, self._batches(self.data.test, 256))["accuracy"],
             "inference_time_s": self._inference_time_s(network),
-            "parameters": float(plan.parameters),
-            "macs": float(plan.macs),
+            **size_metrics(self.space, architecture, (1, *self._holdout[0][0].shape[1:])),
         }
 
     @torch.inference_mode()
@@ -153,3 +165,20 @@ class NetworkEvaluator:
             epoch=epoch,
             num_workers=1,
         )
+
+
+def size_metrics(space: NetworkSpace, architecture: Architecture, input_shape: Sequence[int]) -> dict[str, float]:
+    """Return `parameters` and `macs` of a network: from its plan, or counted where a space has none.
+
+    Args:
+        space: Where the architecture comes from.
+        architecture: The network.
+        input_shape: Of one image, batch first.
+    """
+    if not isinstance(space, ElasticSpace):
+        plan = space.plan(architecture)
+        return {"parameters": float(plan.parameters), "macs": float(plan.macs)}
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(space, architecture)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"parameters": float(parameters), "macs": float(count_macs(network, input_shape))}

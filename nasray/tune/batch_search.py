@@ -14,11 +14,15 @@ from nasray.carbon.budget import Spending
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
 from nasray.records import RunDirectory
-from nasray.search.candidate_search import CandidateSearch
+from nasray.strategies.candidate_search import CandidateSearch
+from nasray.tune.disk_space import DiskWatch
+from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.progress import StageProgress
+from nasray.tune.resume_search import JournalledStrategy
 from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
 
-EvaluateAll = Callable[[Sequence[Architecture]], Sequence[Evaluation]]
+EvaluateAll = Callable[[Sequence[Architecture]], Sequence[Evaluation | None]]
+"""Gives None for those that were not evaluated, as too many in a row failed."""
 
 
 def search_in_batches(
@@ -31,11 +35,12 @@ def search_in_batches(
     device: str = "cpu",
     formulation: Formulation | None = None,
     account: EnergyAccount | None = None,
+    limit: FailureLimit | None = None,
 ) -> ParetoArchive:
     """Search until the strategy is finished, and return what was found.
 
-    A batch is in `evaluations.jsonl` before the strategy is told. What the run has recorded already is in the archive,
-    and is told instead of evaluated again; the strategy's own state is for the caller to keep.
+    A batch is in `evaluations.jsonl` before the strategy is told. A run directory that holds an unfinished search is
+    continued where it was (see `JournalledStrategy`): what is recorded is in the archive and is not evaluated again.
 
     Args:
         strategy: What to ask.
@@ -46,39 +51,57 @@ def search_in_batches(
         device: Where candidates are evaluated, for the record.
         formulation: Objectives and constraints of the archive; by default the strategy's own.
         account: Of the run's energy; its budget ends the search after the batch that uses it up.
+        limit: What `evaluate` tells of every evaluation; it ends the search after the batch that reaches it.
 
     Raises:
+        DiskError: If the disk takes no more, or the run has used what it may.
+        TooManyFailuresError: If the limit was reached.
         RuntimeError: If the strategy waits for results although no candidate is out.
     """
     archive, known = ParetoArchive(formulation or strategy.formulation), dict[str, Evaluation]()
-    for row in run.evaluations():
-        if row.get("stage") == STAGE:
-            evaluation = recorded_evaluation(row)
-            known[row["arch_id"]] = evaluation
-            archive.add(row["trial_id"], Architecture.from_json(row["architecture"]), evaluation)
+    rows = [row for row in run.evaluations() if row.get("stage") == STAGE]
+    progress.follow(run.path.resolve().name, account)
+    progress.aim(archive.formulation)
+    for row in rows:
+        evaluation = recorded_evaluation(row)
+        known[row["arch_id"]] = evaluation
+        progress.evaluated(row["trial_id"], evaluation)
+        archive.add(row["trial_id"], Architecture.from_json(row["architecture"]), evaluation)
+    journal, disk = JournalledStrategy(strategy, run.path), DiskWatch(run)
+    for sentence in journal.restore(rows):
+        run.add_notice(sentence)
     start, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with progress.shown():
-            bar = progress.bar(STAGE, strategy.num_evaluations)
+            bar = progress.bar(STAGE, strategy.num_evaluations, done=len(rows))
             num_told = 0
             while not strategy.is_finished and not _is_spent(account):
-                trials = list(islice(iter(strategy.ask, None), batch_size))
+                # What a killed process had asked for is a batch of its own, as it was then.
+                trials = list(journal.out.values()) or list(islice(iter(journal.ask, None), batch_size))
                 if not trials and not strategy.is_finished:
                     raise RuntimeError(
                         "The strategy waits for candidates that nobody evaluates. Tell it of them first."
                     )
                 new = [trial for trial in trials if trial.architecture.arch_id not in known]
                 evaluations = evaluate([trial.architecture for trial in new])
-                run.append_evaluations(list(map(evaluation_row, new, evaluations)))
-                for trial, evaluation in zip(new, evaluations, strict=True):
+                journal.flush()
+                made = [(trial, found) for trial, found in zip(new, evaluations, strict=True) if found is not None]
+                run.append_evaluations([evaluation_row(trial, evaluation) for trial, evaluation in made])
+                for trial, evaluation in made:
                     known[trial.architecture.arch_id] = evaluation
                     archive.add(trial.trial_id, trial.architecture, evaluation)
-                for trial in trials:
-                    strategy.tell(trial.trial_id, known[trial.architecture.arch_id])
+                    progress.evaluated(trial.trial_id, evaluation)
+                for trial in (trial for trial in trials if trial.architecture.arch_id in known):
+                    journal.tell(trial.trial_id, known[trial.architecture.arch_id])
+                journal.save_if_due()
+                disk.raise_if_full()
+                if limit is not None:
+                    limit.raise_if_reached()
                 num_told += len(trials)
                 done = int(trials[-1].trial_id) + 1 if trials else strategy.num_evaluations
-                bar.move(done, f"{num_told / bar.seconds:.0f} candidates/s, {len(archive.front)} on the front")
+                bar.move(done, f"{num_told / bar.seconds:.0f} candidates/s", f"{len(archive.front)} on the front")
     finally:
+        journal.save()
         run.add_stage(STAGE, time.perf_counter() - start, started=started, device=device)
     if not strategy.is_finished:
         note_budget(run, account)

@@ -7,9 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ray.tune.result import AUTO_RESULT_KEYS
+
 from nasray.architecture import Architecture
-from nasray.evaluation import Evaluation
-from nasray.search.strategy import Strategy, Trial
+from nasray.evaluation import Evaluation, metric_fault, metric_number
+from nasray.reading import parse_json
+from nasray.strategies.strategy import Strategy, Trial
 
 CANDIDATE_ID, ARCHITECTURE = "candidate_id", "architecture"
 STATUS, REASON, SECONDS, METRICS = "status", "reason", "seconds", "metrics"
@@ -20,6 +23,8 @@ RESERVED = frozenset({CANDIDATE_ID, ARCHITECTURE, STATUS, REASON, SECONDS, METRI
 ADDED = ("energy_j", "carbon_g", "lifetime_carbon_g", "latency_ms", "memory_bytes")
 """Metrics that callbacks add to a result, beside what the trial reports."""
 
+_NOT_REPORTED = RESERVED | {*AUTO_RESULT_KEYS, *ADDED, "experiment_tag", "energy_quality", "hardware_cost_error"}
+
 
 def candidate_config(candidate: Trial) -> dict[str, str]:
     """Return the configuration of a trial that evaluates a candidate; the architecture is JSON text."""
@@ -28,7 +33,7 @@ def candidate_config(candidate: Trial) -> dict[str, str]:
 
 def candidate_architecture(config: Mapping[str, Any]) -> Architecture:
     """Return the architecture that a trial has to evaluate."""
-    return Architecture.from_json(json.loads(config[ARCHITECTURE]))
+    return Architecture.from_json(parse_json(config[ARCHITECTURE]))
 
 
 def architecture_text(architecture: Architecture) -> str:
@@ -69,26 +74,34 @@ def read_evaluation(result: Mapping[str, Any], metrics: Sequence[str]) -> Evalua
     """Read a trial's result, flattened as Ray flattens it, whether `write_evaluation` wrote it or somebody else.
 
     Returns:
-        A failed evaluation if a required metric is missing or not finite.
+        A failed evaluation if a required metric is missing or no finite number.
     """
     prefix = f"{METRICS}/"
-    values = {key.removeprefix(prefix): _number(value) for key, value in result.items() if key.startswith(prefix)}
-    values |= {name: _number(result[name]) for name in (*metrics, *ADDED) if name in result}
-    finite = {name: value for name, value in values.items() if math.isfinite(value)}
-    seconds = _number(result.get(SECONDS, result.get("time_total_s")))
+    values = {key.removeprefix(prefix): value for key, value in result.items() if key.startswith(prefix)}
+    # `write_evaluation` fills the columns of what is missing with NaN.
+    filled = () if STATUS not in result else [name for name in metrics if _is_nan(result.get(name))]
+    values |= {name: result[name] for name in (*metrics, *ADDED) if name in result and name not in filled}
+    seconds = metric_number(result.get(SECONDS, result.get("time_total_s")))
     seconds = seconds if math.isfinite(seconds) else 0.0
     if (status := result.get(STATUS)) in ("failed", "infeasible"):
         reason = str(result.get(REASON) or "the trial gave no reason")
-        return Evaluation(status=status, metrics=finite, reason=reason, seconds=seconds)
-    bad = [f"the result has no {name}" for name in metrics if name not in values]
-    bad += [f"{name} is {result.get(name)}" for name in metrics if name in values and name not in finite]
-    if bad:
-        return Evaluation(status="failed", metrics=finite, reason="; ".join(bad), seconds=seconds)
-    return Evaluation(metrics=finite, seconds=seconds)
+        return Evaluation(status=status, metrics=values, reason=reason, seconds=seconds)
+    if faults := _faults(values, metrics, result):
+        return Evaluation(status="failed", metrics=values, reason="; ".join(faults), seconds=seconds)
+    numbers = {name: number for name, value in values.items() if math.isfinite(number := metric_number(value))}
+    return Evaluation(metrics=numbers, seconds=seconds)
 
 
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+def _faults(values: Mapping[str, Any], metrics: Sequence[str], result: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the required metrics."""
+    faults = [fault for name in metrics if name in values and (fault := metric_fault(name, values[name]))]
+    if missing := [name for name in metrics if name not in values]:
+        # What is there shows a name that is spelled otherwise.
+        found = sorted({*values, *(key for key in result if "/" not in key and key not in _NOT_REPORTED)} - {*metrics})
+        but = f", but {', '.join(found[:5])}" if found else ""
+        faults.append(f"the result has no {' and no '.join(missing)}{but}")
+    return faults
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

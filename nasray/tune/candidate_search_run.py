@@ -13,27 +13,34 @@ from typing import Any
 
 from ray import tune
 from ray.tune.stopper import CombinedStopper
+from rich.console import Console
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
 from nasray.records import RunDirectory
-from nasray.search.strategy import Strategy, Trial
+from nasray.records.files import check_name
+from nasray.strategies.strategy import Strategy, Trial
 from nasray.tune.batch_search import note_budget
 from nasray.tune.candidate_result import CANDIDATE_ID
 from nasray.tune.candidate_trial import CandidateTrial, EvaluatorFactory
 from nasray.tune.checkpoints import next_attempt
+from nasray.tune.crash_watch import CrashWatch
+from nasray.tune.deadline import GRACE_S
+from nasray.tune.disk_space import DiskWatch
+from nasray.tune.ended_trials import BugLogs, ForgetEndedTrials, NoTrialLines
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.callback import EnergyCallback
-from nasray.tune.newest_first import NewestTrialFirst
+from nasray.tune.failure_limit import FailureLimit, FailureStopper
+from nasray.tune.progress import StageProgress
+from nasray.tune.resume_search import JournalledStrategy
 from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
-from nasray.tune.session import DriverCallback, TrialLogs, Workers
+from nasray.tune.session import DriverCallback, Workers
+from nasray.tune.shared_folder import check_shared
 from nasray.tune.strategy_searcher import StrategySearcher
 
-STATE = "search_state.json"
-
-_SAVING_SHARE = 0.05
+OnEvaluation = Callable[[Trial, Evaluation], None]
 
 
 def run_search(
@@ -44,17 +51,20 @@ def run_search(
     run: RunDirectory,
     formulation: Formulation | None = None,
     timeout_s: float | None = None,
+    grace_s: float = GRACE_S,
     max_retries: int = 1,
+    max_failures: int | None = None,
     account: ClusterAccount | None = None,
     callbacks: Sequence[tune.Callback] = (),
-    on_evaluation: Callable[[Trial, Evaluation], None] | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    progress: StageProgress | None = None,
 ) -> ParetoArchive:
     """Search until the strategy is finished, on the Ray that is up, and return what was found.
 
     Every evaluation is in `evaluations.jsonl` before the strategy is told. A run directory that holds an unfinished
-    search is continued: the strategy goes on from its saved state, recorded evaluations are told and not made again,
-    and candidates that were out are evaluated anew. After a crash of this process, candidates that were asked for in
-    the last moments may be asked for differently; their evaluations stay in the archive.
+    search is continued, whatever ended it: the strategy is brought back to where it was (see `JournalledStrategy`),
+    recorded evaluations are told and not made again, and candidates that were out are evaluated anew. With one worker
+    and an evaluator that always says the same, the search asks for what it would have asked for uninterrupted.
 
     An interrupt (Ctrl-C) ends the trials, saves the state and raises KeyboardInterrupt; a second one does so at once,
     with what was saved last.
@@ -66,44 +76,67 @@ def run_search(
         run: Where to record; create it with `resume=True` to continue.
         formulation: Objectives and constraints of the archive; by default the strategy's own.
         timeout_s: How long a candidate may take, in seconds; None for no limit.
-        max_retries: How often a candidate is tried again after its worker crashed.
+        grace_s: How much longer native code may take before its worker is ended, in seconds.
+        max_retries: How often a candidate is tried again after its worker crashed; not if it took too long.
+        max_failures: How many candidates in a row may fail until the search ends; None as `FailureLimit.of` says.
         account: Of the run's energy, started: every candidate is charged, and a budget that is used up ends the
             search as if it were done; candidates that are out then are evaluated anew if it is continued.
         callbacks: More of Ray's callbacks, such as a `HardwareCostCallback`.
         on_evaluation: Told of every new evaluation after it is recorded, to show progress.
+        progress: What shows the run's figures; by default they stand in Ray's metrics alone.
 
     Raises:
-        ValueError: If no formulation is known or the saved state is damaged.
+        ValueError: If no formulation is known, the records cannot be read or written, or a node of the cluster does
+            not see the run directory.
         KeyboardInterrupt: If it was interrupted.
+        DiskError: If the disk takes no more, or the run has used what it may.
+        TooManyFailuresError: If too many candidates in a row failed; continued, the search counts anew.
     """
     formulation = formulation or getattr(strategy, "formulation", None)
     if formulation is None:
         raise ValueError(f"`formulation` must be given, as {type(strategy).__name__} has none of its own.")
     archive = ParetoArchive(formulation)
-    record = _Record(run, archive, on_evaluation)
-    searcher = StrategySearcher(
-        strategy,
+    journal = JournalledStrategy(strategy, run.path)
+    limit = FailureLimit.of(max_failures, workers.count)
+    watch, disk = CrashWatch(timeout_s, grace_s=2 * grace_s), DiskWatch(run)
+    progress = progress or StageProgress(Console(), is_quiet=True)
+    progress.follow(run.path.resolve().name, account)
+    progress.aim(formulation)
+    record = _Record(run, archive, journal, _all(limit, progress, on_evaluation))
+    searcher = _RecordedSearcher(
+        journal,
         metrics=formulation.metrics,
         max_concurrent=workers.count,
         max_retries=max_retries,
         record=record,
+        crash_of=watch.crash,
     )
-    saver = _StateSaver(searcher, run.path / STATE)
-    saver.restore()
-    for row in record.rows():
-        searcher.add_known(Architecture.from_json(row["architecture"]), recorded_evaluation(row))
+    rows = record.rows()
+    for row in rows:
+        progress.evaluated(row["trial_id"], recorded_evaluation(row))
+    _go_on(searcher, journal, rows, run)
+    check_shared(run.path.resolve())
     start, started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
         if not strategy.is_finished:
-            with _interruptible() as interrupt, closing(TrialLogs()) as logs:  # type: ignore[no-untyped-call]
+            with disk.telling(), _interruptible() as interrupt, closing(BugLogs()) as logs:
                 charged = [EnergyCallback(stage=STAGE, account=account)] if account else []
-                stop = CombinedStopper(interrupt, BudgetStopper(account))
-                hooks = [*charged, *callbacks, saver, logs]
-                _tuner(searcher, evaluator_factory, workers, timeout_s, run, hooks, stop).fit()
+                stop = CombinedStopper(interrupt, disk, BudgetStopper(account), FailureStopper(limit))
+                followed = progress.trials(1, workers.count)
+                hooks = [watch, disk, *charged, *callbacks, _StateSaver(journal), followed, logs, NoTrialLines()]
+                trainable = tune.with_parameters(
+                    CandidateTrial,
+                    evaluator_factory=evaluator_factory,
+                    metrics=searcher.metrics,
+                    timeout_s=timeout_s,
+                    grace_s=grace_s,
+                )
+                _tuner(searcher, trainable, workers, run, hooks, stop).fit()
             if interrupt.is_set:
                 raise KeyboardInterrupt
+            limit.raise_if_reached()
     finally:
-        saver.save()
+        journal.save()
         run.add_stage(STAGE, time.perf_counter() - start, started=started, device=workers.device)
     if not strategy.is_finished:
         note_budget(run, account)
@@ -112,23 +145,19 @@ def run_search(
 
 def _tuner(
     searcher: StrategySearcher,
-    evaluator_factory: EvaluatorFactory,
+    trainable: Any,
     workers: Workers,
-    timeout_s: float | None,
     run: RunDirectory,
     callbacks: Sequence[tune.Callback],
     stop: tune.Stopper,
 ) -> tune.Tuner:
-    trainable = tune.with_parameters(
-        CandidateTrial, evaluator_factory=evaluator_factory, metrics=searcher.metrics, timeout_s=timeout_s
-    )
     bundle = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
     storage = (run.path / "ray").resolve()
     return tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=NewestTrialFirst(),
+            scheduler=ForgetEndedTrials(),
             num_samples=-1,
             # Ray starts as many actors at once; the searcher itself keeps the limit.
             max_concurrent_trials=workers.count,
@@ -148,8 +177,41 @@ def _tuner(
     )
 
 
+def _all(limit: FailureLimit, progress: StageProgress, then: OnEvaluation | None) -> OnEvaluation:
+    def note(trial: Trial, evaluation: Evaluation) -> None:
+        limit(trial, evaluation)
+        progress.evaluated(trial.trial_id, evaluation)
+        if then is not None:
+            then(trial, evaluation)
+
+    return note
+
+
 def _trial_name(trial: Any) -> str:
-    return f"{trial.config[CANDIDATE_ID]}-{trial.trial_id}"
+    return check_name(f"{trial.config[CANDIDATE_ID]}-{trial.trial_id}", "candidate")
+
+
+def _go_on(
+    searcher: StrategySearcher, journal: JournalledStrategy, rows: Sequence[dict[str, Any]], run: RunDirectory
+) -> None:
+    """Bring a search back to where it was; what was out is suggested again, and known evaluations are not made anew."""
+    notices = journal.restore(rows)
+    if rows and not (run.path / "ray").exists():
+        notices.append(f"{run.path / 'ray'} is missing: logs of earlier trials are lost, their evaluations are not.")
+    for sentence in notices:
+        run.add_notice(sentence)
+    searcher.requeue(journal.out.values())
+    for row in rows:
+        architecture = Architecture.from_json(row["architecture"])
+        searcher.add_known(architecture, recorded_evaluation(row), candidate_id=row["trial_id"])
+
+
+class _RecordedSearcher(StrategySearcher):
+    """A searcher whose state is in the run directory; Ray's snapshots, which would hold all of it again, get none."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write that there is nothing: Ray wants a file."""
+        Path(checkpoint_path).write_text("{}", encoding="utf-8")
 
 
 class _Record:
@@ -159,9 +221,10 @@ class _Record:
         self,
         run: RunDirectory,
         archive: ParetoArchive,
+        journal: JournalledStrategy,
         on_evaluation: Callable[[Trial, Evaluation], None] | None,
     ) -> None:
-        self._run, self._archive, self._on_evaluation = run, archive, on_evaluation
+        self._run, self._archive, self._journal, self._on_evaluation = run, archive, journal, on_evaluation
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what an earlier run recorded, after adding it to the archive."""
@@ -171,6 +234,7 @@ class _Record:
         return rows
 
     def __call__(self, trial: Trial, evaluation: Evaluation) -> None:
+        self._journal.flush()
         self._run.append_evaluations([evaluation_row(trial, evaluation)])
         self._archive.add(trial.trial_id, trial.architecture, evaluation)
         if self._on_evaluation is not None:
@@ -178,31 +242,14 @@ class _Record:
 
 
 class _StateSaver(DriverCallback):
-    """Saves the searcher's state after changes, but spends at most a twentieth of the time on it."""
+    """Saves the search's state now and then."""
 
-    def __init__(self, searcher: StrategySearcher, path: Path) -> None:
-        self._target, self._path = searcher, path
-        self._seen, self._next_time = (0, 0), 0.0
-
-    def restore(self) -> None:
-        """Go on from the saved state, if there is one; what was out is suggested again."""
-        if self._path.exists():
-            self._target.restore(str(self._path))
-            self._target.reconcile([])
-
-    def save(self) -> None:
-        """Save now."""
-        start = time.monotonic()
-        self._target.save(str(self._path))
-        end = time.monotonic()
-        self._next_time = end + (end - start) / _SAVING_SHARE
+    def __init__(self, journal: JournalledStrategy) -> None:
+        self._target = journal
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Save if something was suggested or came back since the last time, unless that was just now."""
-        seen = (len(trials), self._target.num_running)
-        if seen != self._seen and time.monotonic() >= self._next_time:
-            self._seen = seen
-            self.save()
+        """Save if it is time."""
+        self._target.save_if_due()
 
 
 class _Interrupt(tune.Stopper):

@@ -1,4 +1,7 @@
-"""How a program ends: one clear sentence and exit status 2 for wrong input, 1 if a trial fails, 130 if interrupted."""
+"""How a program ends: one clear sentence and exit status 2 for wrong input, 1 if the run fails, 130 if interrupted.
+
+A full disk is 1, as nothing in the command is wrong: given again with --resume, it goes on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
+
+from nasray.records import DiskError
+from nasray.redaction import hide_passwords
+from nasray.tune.resume_command import note_start
 
 
 class TrialError(RuntimeError):
@@ -25,13 +32,20 @@ def exit_status(main: Callable[..., Any], arguments: Sequence[str] | None = None
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
+    note_start(main, arguments)
     try:
         status = app(arguments, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         return 130
+    except OverflowError as error:
+        print(f"Error: A number is too large to compute with ({error}). Give a smaller one.", file=sys.stderr)
+        return 2
+    except DiskError as error:
+        print(f"Error: {hide_passwords(str(error))}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {hide_passwords(_sentence(error))}", file=sys.stderr)
         return 2
     except TrialError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -43,3 +57,10 @@ def exit_status(main: Callable[..., Any], arguments: Sequence[str] | None = None
             return int(error.exit_code)
         raise
     return int(status or 0)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error says; of the operating system's own, with the path first and what to do."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename} cannot be read or written ({error.strerror}). Check the path and its permissions."
+    return str(error)

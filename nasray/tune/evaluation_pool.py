@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayActorError, RayError
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from nasray.architecture import Architecture
 from nasray.data import ImageData
 from nasray.evaluation import Evaluation
+from nasray.failures import TIME_OUT, Failure
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_spec import NetworkSpec
 from nasray.training.candidates import CandidateConfig, CandidateEvaluator
 from nasray.training.jobs import Place, Weights, load_supernet
+from nasray.tune.candidate_trial import Evaluate, evaluate_candidate
+from nasray.tune.crash_watch import crash_failure
+from nasray.tune.deadline import GRACE_S, check_timeout, took_longer
 from nasray.tune.energy.leases import open_lease_here
+from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.session import Workers
 
-_CHUNK_S = 0.05
+_CHUNK_S, _LOOK_S = 0.05, 2.0
+_TRIES = 2
 
 
 class Evaluator:
@@ -36,27 +48,41 @@ class Evaluator:
         device: str,
         cpus: float,
         owner: str,
+        timeout_s: float | None,
+        grace_s: float,
     ) -> None:
         open_lease_here(owner, "search")
         torch.set_num_threads(max(1, int(cpus)))
         supernet = load_supernet(MobileSpace(network), weights)
         Place(device=device).put(supernet)
-        self._evaluate = CandidateEvaluator(supernet, data, config)
+        self._evaluate: Evaluate = CandidateEvaluator(supernet, data, config)
+        self._timeout_s, self._grace_s = timeout_s, grace_s
 
-    def ready(self) -> bool:
-        """Answer once the supernet is loaded."""
-        return True
+    def ready(self) -> str:
+        """Answer once the supernet is loaded, with Ray's id of the node."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Return one evaluation for each architecture."""
-        return [self._evaluate(architecture) for architecture in architectures]
+        """Return one evaluation for each architecture; tracebacks of bugs are in this worker's log."""
+        return [
+            evaluate_candidate(
+                self._evaluate,
+                architecture,
+                self._timeout_s,
+                grace_s=self._grace_s,
+                on_bug=traceback.print_exception,
+            )
+            for architecture in architectures
+        ]
 
 
 class EvaluationPool:
     """A set of evaluators inside the placement group of the trial that makes it.
 
-    A killed evaluator is started again by Ray and its chunk is done again. Weights and data come from the object
-    store; each evaluator copies the weights, since views of the store are shared and writable.
+    A killed evaluator is started again by Ray, and the candidates of its chunk are done again, each by itself, so that
+    one that kills its evaluator is found: it gets a second try and then fails; one that took too long gets none.
+    Weights and data come from the object store; each evaluator copies the weights, since views of the store are shared
+    and writable.
 
     Args:
         network: Initial network.
@@ -65,6 +91,9 @@ class EvaluationPool:
         config: How they are compared.
         workers: How many evaluators, and the resources of each.
         owner: Trial that their energy is charged to.
+        timeout_s: How long a candidate may take, in seconds; None for no limit.
+        grace_s: How much longer native code may take before its evaluator is ended.
+        limit: Told of every evaluation; once it is reached, no more are made.
     """
 
     def __init__(
@@ -76,7 +105,14 @@ class EvaluationPool:
         workers: Workers,
         *,
         owner: str,
+        timeout_s: float | None = None,
+        grace_s: float = GRACE_S,
+        limit: FailureLimit | None = None,
     ) -> None:
+        check_timeout(timeout_s)
+        self._timeout_s, self._grace_s, self._limit = timeout_s, grace_s, limit
+        self._starting: dict[Any, Any] = {}
+        self._node_of: dict[Any, str] = {}
         # A restarted evaluator reads its arguments again: they must outlive its first start.
         self._arguments = (weights, data)
         options: dict[str, Any] = {
@@ -86,22 +122,23 @@ class EvaluationPool:
             "max_task_retries": -1,
         }
         if group := get_current_placement_group():
-            # Without a bundle index: the trial's own bundle is empty, is dropped, and would shift the others.
+            # Without a bundle index: each goes where there is room, which the trial's own bundle has none of.
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group)
         actor = ray.remote(Evaluator).options(**options)
         self.evaluators: list[Any] = [
-            actor.remote(network, weights, data, config, workers.device, workers.cpus, owner)
+            actor.remote(network, weights, data, config, workers.device, workers.cpus, owner, timeout_s, grace_s)
             for _ in range(workers.count)
         ]
 
     def wait_until_ready(self) -> None:
         """Block until every evaluator holds the supernet."""
-        ray.get([evaluator.ready.remote() for evaluator in self.evaluators])
+        nodes = ray.get([evaluator.ready.remote() for evaluator in self.evaluators])
+        self._node_of = dict(zip(self.evaluators, nodes, strict=True))
 
     def evaluate(
         self, architectures: Sequence[Architecture], on_done: Callable[[int], None] | None = None
-    ) -> list[Evaluation]:
-        """Return one evaluation for each architecture, in their order.
+    ) -> list[Evaluation | None]:
+        """Return one evaluation for each architecture, in their order; None for those left when the limit was reached.
 
         Chunks are handed out as evaluators become free, and get smaller towards the end, so that all finish together;
         but a chunk takes at least 50 ms, so that the cost of a call stays small beside it.
@@ -110,29 +147,146 @@ class EvaluationPool:
             architectures: What to evaluate.
             on_done: Called with the number of candidates that just came back.
         """
-        results: list[Evaluation | None] = [None] * len(architectures)
-        running: dict[Any, tuple[int, Any]] = {}
-        idle, start, seconds = list(self.evaluators), 0, [0.0, 0.0]
-        while start < len(architectures) or running:
-            while start < len(architectures) and idle:
-                size = _chunk_size(len(architectures) - start, len(self.evaluators), *seconds)
-                chunk, evaluator = architectures[start : start + size], idle.pop(0)
-                running[evaluator.evaluate.remote(chunk)] = (start, evaluator)
-                start += len(chunk)
-            done, _ = ray.wait(list(running))
-            first, evaluator = running.pop(done[0])
-            evaluations = ray.get(done[0])
-            results[first : first + len(evaluations)] = evaluations
-            seconds = [seconds[0] + sum(e.seconds for e in evaluations), seconds[1] + len(evaluations)]
-            idle.append(evaluator)
-            if on_done:
-                on_done(len(evaluations))
-        return [evaluation for evaluation in results if evaluation is not None]
+        work = _Work(architectures)
+        running: dict[Any, _Chunk] = {}
+        idle = [evaluator for evaluator in self.evaluators if evaluator not in self._starting.values()]
+        while running or (work.is_left and not self._is_stopped):
+            while idle and not self._is_stopped and (indices := work.take(len(self.evaluators))):
+                evaluator = idle.pop(0)
+                # Not Ray's retries, which know no end: a candidate that kills its evaluator would do so for ever.
+                call = evaluator.evaluate.options(max_task_retries=0)
+                reference = call.remote([architectures[index] for index in indices])
+                running[reference] = _Chunk(indices, evaluator, time.monotonic())
+            done, _ = ray.wait([*running, *self._starting], timeout=self._patience_s(running.values()))
+            if not done:
+                self._kill_overdue(running.values())
+                self._leave_lost_nodes(running, work)
+                continue
+            if done[0] in self._starting:
+                idle.append(self._started(done[0]))
+                continue
+            chunk = running.pop(done[0])
+            self._take(done[0], chunk, work, on_done)
+            if chunk.is_lost:
+                self._await_start(chunk.evaluator)
+            else:
+                idle.append(chunk.evaluator)
+        return work.results
+
+    def _await_start(self, evaluator: Any) -> None:
+        """Have an evaluator answer once Ray has started it again; nobody waits for it, as its node may be gone."""
+        self._starting[evaluator.ready.remote()] = evaluator
+
+    def _started(self, answer: Any) -> Any:
+        """Return the evaluator that answers again."""
+        evaluator = self._starting.pop(answer)
+        with contextlib.suppress(RayError):  # lost once more: its next chunk shows
+            self._node_of[evaluator] = ray.get(answer)
+        return evaluator
+
+    def _leave_lost_nodes(self, running: dict[Any, _Chunk], work: _Work) -> None:
+        """Take back what evaluators on lost nodes have in hand: Ray keeps calls until there is room to start them."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        for reference, chunk in list(running.items()):
+            if self._node_of.get(chunk.evaluator, "") not in alive | {""}:
+                del running[reference]
+                work.singly += chunk.indices
+                self._await_start(chunk.evaluator)
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._limit is not None and self._limit.is_reached
+
+    def _take(self, answer: Any, chunk: _Chunk, work: _Work, on_done: Callable[[int], None] | None) -> None:
+        """Take what came of a chunk."""
+        try:
+            evaluations: list[Evaluation] = ray.get(answer)
+        except RayError as error:
+            chunk.is_lost = isinstance(error, RayActorError)
+            if len(chunk.indices) > 1:
+                work.singly += chunk.indices
+                return
+            failure = self._failure(error, time.monotonic() - chunk.started_s)
+            work.deaths[chunk.indices[0]] += 1
+            if not failure.is_final and work.deaths[chunk.indices[0]] < _TRIES:
+                work.singly += chunk.indices
+                return
+            evaluations = [failure.evaluation(time.monotonic() - chunk.started_s)]
+        work.put(chunk.indices, evaluations)
+        for index, evaluation in zip(chunk.indices, evaluations, strict=True):
+            if self._limit is not None:
+                self._limit.note(work.architectures[index].arch_id, evaluation)
+        if on_done:
+            on_done(len(evaluations))
+
+    def _failure(self, error: RayError, seconds: float) -> Failure:
+        if self._timeout_s is not None and isinstance(error, RayActorError) and seconds >= self._timeout_s:
+            return Failure(reason=f"{TIME_OUT}: {took_longer(self._timeout_s)}", is_expected=True)
+        return crash_failure(error)
+
+    def _patience_s(self, chunks: Iterable[_Chunk]) -> float:
+        """Return how long to wait until a chunk is overdue, or it is time to look after the nodes, in seconds."""
+        first_s = min((self._overdue_s(chunk) for chunk in chunks if not chunk.is_killed), default=math.inf)
+        return min(max(0.0, first_s - time.monotonic()), _LOOK_S)
+
+    def _overdue_s(self, chunk: _Chunk) -> float:
+        # The evaluator's own end comes first; this is for one that does not even manage that.
+        allowed_s = math.inf if self._timeout_s is None else self._timeout_s * len(chunk.indices)
+        return chunk.started_s + allowed_s + 2 * self._grace_s
+
+    def _kill_overdue(self, chunks: Iterable[_Chunk]) -> None:
+        for chunk in chunks:
+            if self._overdue_s(chunk) <= time.monotonic() and not chunk.is_killed:
+                ray.kill(chunk.evaluator, no_restart=False)
+                chunk.is_killed = True
 
     def close(self) -> None:
         """End the evaluators."""
         for evaluator in self.evaluators:
             ray.kill(evaluator)
+
+
+@dataclass
+class _Chunk:
+    """Candidates that an evaluator has in hand, by their places."""
+
+    indices: list[int]
+    evaluator: Any
+    started_s: float
+    is_lost: bool = False
+    is_killed: bool = False
+
+
+class _Work:
+    """Which candidates are left, and what came of the others."""
+
+    def __init__(self, architectures: Sequence[Architecture]) -> None:
+        self.architectures = architectures
+        self.results: list[Evaluation | None] = [None] * len(architectures)
+        self.singly: list[int] = []
+        self.deaths: Counter[int] = Counter()
+        self._next, self._seconds, self._count = 0, 0.0, 0
+
+    @property
+    def is_left(self) -> bool:
+        """Whether there are candidates that nobody has in hand."""
+        return bool(self.singly) or self._next < len(self.architectures)
+
+    def take(self, num_evaluators: int) -> list[int]:
+        """Return the places of the candidates that the next free evaluator gets; none if none is left."""
+        if self.singly:
+            return [self.singly.pop(0)]
+        left = len(self.architectures) - self._next
+        size = min(left, _chunk_size(left, num_evaluators, self._seconds, self._count))
+        self._next += size
+        return list(range(self._next - size, self._next))
+
+    def put(self, indices: Sequence[int], evaluations: Sequence[Evaluation]) -> None:
+        """Take evaluations."""
+        for index, evaluation in zip(indices, evaluations, strict=True):
+            self.results[index] = evaluation
+        self._seconds += sum(evaluation.seconds for evaluation in evaluations)
+        self._count += len(evaluations)
 
 
 def _chunk_size(left: int, num_evaluators: int, seconds: float, count: float) -> int:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from nasray.objectives import Objective
 from nasray.pareto import crowding_distances, front_ranks
+from nasray.reading import build, read_json, reason
 from nasray.tune.newest_first import NewestTrialFirst
 
 Values = npt.NDArray[np.float64]
@@ -114,11 +115,15 @@ class MultiObjectiveHalving(NewestTrialFirst):
             ValueError: If the file is damaged or of a scheduler with other rungs.
         """
         try:
-            state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
-            rungs = [{key: tuple(values) for key, values in rung.items()} for rung in state["rungs"]]
-            reached, num_stopped = dict(state["reached"]), int(state["num_stopped"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{checkpoint_path} holds no state of this scheduler ({error}). Start anew.") from error
+            state = build(dict[str, Any], read_json(Path(checkpoint_path)))
+            stored = build(list[dict[str, list[float]]], state.get("rungs"))
+            rungs = [{key: tuple(values) for key, values in rung.items()} for rung in stored]
+            reached = build(dict[str, int], state.get("reached"))
+            num_stopped = build(int, state.get("num_stopped"))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{checkpoint_path} holds no state of this scheduler ({reason(error)}). Start anew."
+            ) from error
         if len(rungs) != len(self.milestones):
             raise ValueError(f"{checkpoint_path} has {len(rungs)} rungs, this scheduler {len(self.milestones)}.")
         self._rungs, self._reached, self.num_stopped = rungs, reached, num_stopped

@@ -23,7 +23,7 @@ from nasray.hardware.table_builder import build_latency_table
 from nasray.hardware.table_check import check_latency_table
 from nasray.records import RunDirectory
 from nasray.report import write_report
-from nasray.search.coordinate_descent import CoordinateDescent
+from nasray.strategies.coordinate_descent import CoordinateDescent
 from nasray.training.candidates import comparison_data
 from nasray.training.jobs import NetworkJob, SupernetJob
 from nasray.tune.checkpoints import load_weights
@@ -133,6 +133,8 @@ class NetAdaptRun:
         energy: EnergySettings | None = None,
         bill: Bill | None = None,
         baseline: str = BASELINES[0],
+        timeout_s: float | None = None,
+        max_failures: int | None = None,
     ) -> list[dict[str, Any]]:
         """Carry the run out, or what is left of it; returns the rows of the result table.
 
@@ -146,6 +148,8 @@ class NetAdaptRun:
                 is left for the final training.
             bill: What `netadapt_bill` returned.
             baseline: One of `BASELINES`, which found networks have to pay their search back against.
+            timeout_s: How long a candidate of a search may take, in seconds; None for no limit.
+            max_failures: How many of a search's candidates in a row may fail until it ends; None for the default.
 
         Raises:
             InfeasibleTargetError: If a latency target is out of reach, known once latencies are.
@@ -155,7 +159,8 @@ class NetAdaptRun:
         with ray_session(cluster), (energy or EnergySettings()).account(run.path) as account:
             stages = Stages(run, progress, account, reserve=None if bill is None else bill.spending(["final"]))
             costs = self._costs(stages)
-            self._run_stages(stages, costs, num_workers, training_workers)
+            bounds = {"timeout_s": timeout_s, "max_failures": max_failures}
+            self._run_stages(stages, costs, num_workers, training_workers, bounds)
             # The bill's power is that of the device that trains: no estimate for latencies of another one.
             is_same = self.settings.latency_device.startswith(Workers.available(num_workers).device)
             rows = with_energy(self._results(stages, costs), bill.power_w if bill and is_same else None)
@@ -173,7 +178,12 @@ class NetAdaptRun:
         return rows
 
     def _run_stages(
-        self, stages: Stages, costs: dict[str, Cost], num_workers: int | None, training_workers: int
+        self,
+        stages: Stages,
+        costs: dict[str, Cost],
+        num_workers: int | None,
+        training_workers: int,
+        bounds: dict[str, Any],
     ) -> None:
         workers = Workers.available(num_workers)
         trainers = workers.for_training(training_workers, self.settings.training_cpus)
@@ -205,6 +215,7 @@ class NetAdaptRun:
                 candidates=self.settings.candidates,
                 workers=workers,
                 seed=search.seed,
+                **bounds,
             )
             for search in self.searches
         }

@@ -37,7 +37,11 @@ def netadapt_bill(
     supernet_s, workers = supernet.seconds * num_seeds, min(num_workers, num_seeds)
     stages = [
         calibration.stage(
-            "supernet", supernet_s, num_workers=max(workers, training_workers), parameters=parameters * num_seeds
+            "supernet",
+            supernet_s,
+            num_workers=max(workers, training_workers),
+            parameters=parameters * num_seeds,
+            trained_at_once=workers / num_seeds,
         ),
         calibration.stage("search", candidates.seconds_each * count, num_workers=num_workers, evaluations=count),
         calibration.stage(
@@ -45,6 +49,9 @@ def netadapt_bill(
             final_s * sum(shares),
             num_workers=min(num_workers, len(shares)) * training_workers,
             parameters=round(parameters * sum(shares)),
+            trained_at_once=num_workers / len(shares),
+            exports=len(shares),
+            exported_parameters=round(parameters * sum(shares)),
         ),
     ]
     return calibration.bill(stages, energy)

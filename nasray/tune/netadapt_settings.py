@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from nasray.search.coordinate_descent import CoordinateDescentConfig
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.mobile_networks import NETWORKS, mobile_space
+from nasray.strategies.coordinate_descent import CoordinateDescentConfig
 from nasray.training.candidates import CandidateConfig
 from nasray.training.config import TrainingConfig
 
@@ -29,7 +29,7 @@ class Target:
         """
         is_share = text.strip().endswith("%")
         try:
-            value = float(text.strip().rstrip("%"))
+            value = float(text.strip().removesuffix("%"))
         except ValueError:
             value = float("nan")
         if not 0 < value < float("inf"):

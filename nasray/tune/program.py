@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,14 @@ from rich.console import Console
 
 from nasray.carbon.bill import Bill, duration
 from nasray.carbon.ledger import ENERGY_FILE, EnergyLedger
-from nasray.records import RunDirectory
+from nasray.causes import failure_causes
+from nasray.records import DiskError, RunDirectory
+from nasray.redaction import hide_passwords
+from nasray.tune.disk_space import LIMIT, disk_error, room_kept
 from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.failure_limit import failure_table
 from nasray.tune.problems.problem import Problem
+from nasray.tune.resume_command import started_program
 
 RunDir = Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")]
 NumWorkers = Annotated[
@@ -29,15 +34,30 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what would be done and what it would cost, and stop.")
 ]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that a candidate may take.")]
+MaxFailures = Annotated[
+    int | None,
+    typer.Option(
+        "--max-failures",
+        min=1,
+        help="Candidates that may fail in a row until the search ends; by default 10, or three for each worker.",
+    ),
+]
+MaxDiskGb = Annotated[
+    float | None,
+    typer.Option("--max-disk-gb", help="GB that the run directory may take; a run that would take more is ended."),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the printed figures here as JSON.")]
 
 
-def check_common(*, json_file: Path | None, resume: bool, run_dir: Path | None) -> None:
+def check_common(*, json_file: Path | None, resume: bool, run_dir: Path | None, timeout: float | None = None) -> None:
     """Check options that every program has, before anything is read.
 
     Raises:
-        ValueError: If the file's folder does not exist, or there is nothing to resume.
+        ValueError: If the file's folder does not exist, there is nothing to resume, or a time is not positive.
     """
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"`timeout` must be positive, got {timeout}. Give seconds, such as 600.")
     if json_file and not json_file.resolve().parent.is_dir():
         raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
     if resume and run_dir is None:
@@ -87,25 +107,49 @@ def local_resources() -> tuple[int, int]:
 
 
 @contextmanager
-def recorded(run: RunDirectory, console: Console, bill: Bill | None = None) -> Iterator[None]:
+def recorded(
+    run: RunDirectory, console: Console, bill: Bill | None = None, *, max_disk_gb: float | None = None
+) -> Iterator[None]:
     """Note in the record how the block ends, and what it spent; where it could go on, say with which options.
+
+    What candidates failed of is shown as a table, if any did.
 
     Args:
         run: The run directory.
         console: Where to say it.
         bill: What was announced.
+        max_disk_gb: What the run directory may take, in GB; None for all that there is.
+
+    Raises:
+        DiskError: In place of an error that means that the disk takes no more.
     """
-    run.update(status="running", command=["python", *sys.argv], **({"bill": bill.to_json()} if bill else {}))
+    run.update(
+        status="running",
+        command=["python", *map(hide_passwords, sys.argv)],
+        program=started_program(),
+        **{LIMIT: None if max_disk_gb is None else max_disk_gb * 1e9},
+        **({"bill": bill.to_json()} if bill else {}),
+    )
     say(console, f"Run directory: {run.path}")
     try:
-        yield
+        with room_kept(run.path):
+            yield
     except BaseException as error:
-        run.update(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        if not isinstance(error, (ValueError, ConnectionError)):
-            say(console, f"Not finished. Go on with the same command and --resume --run-dir {run.path}")
+        told = disk_error(error, run.path)
+        is_resumable = told is not None or isinstance(error, KeyboardInterrupt)
+        with suppress(DiskError):  # then the record says that the run goes on, as if it had been killed
+            run.update(status="interrupted" if is_resumable else "failed", spent=spent_lines(run, bill))
+        if told is not None or not isinstance(error, (ValueError, ConnectionError)):
+            command = f"nasray resume {run.path}, or " if run.run.get("program") else ""
+            say(console, f"Not finished. Go on with {command}the same command and --resume --run-dir {run.path}")
+        if told is not None:
+            raise told from error
         raise
-    finally:
+    else:
         run.update(spent=spent_lines(run, bill))
+    finally:
+        if causes := failure_causes(run.evaluations()):
+            console.print(failure_table(causes))
 
 
 def spent_lines(run: RunDirectory, bill: Bill | None = None) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nasray.evaluation import Evaluation
-from nasray.search.strategy import Trial
+from nasray.strategies.strategy import Trial, read_result
 
 STAGE = "search"
 
@@ -28,5 +28,9 @@ def evaluation_row(trial: Trial, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def recorded_evaluation(row: Mapping[str, Any]) -> Evaluation:
-    """Return the evaluation that a line holds."""
-    return Evaluation(**{key: row[key] for key in ("status", "metrics", "reason", "seconds")})
+    """Return the evaluation that a line holds.
+
+    Raises:
+        ValueError: If the line lacks a part of it.
+    """
+    return read_result({key: row[key] for key in ("status", "metrics", "reason", "seconds") if key in row})

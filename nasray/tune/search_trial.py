@@ -16,14 +16,15 @@ from nasray.architecture import Architecture
 from nasray.data import ImageData
 from nasray.evaluation import Evaluation
 from nasray.hardware.cost import Cost
-from nasray.search.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
-from nasray.search.strategy import Trial
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.network_spec import NetworkSpec
+from nasray.strategies.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
+from nasray.strategies.strategy import Trial
 from nasray.training.candidates import CandidateConfig
 from nasray.training.jobs import Weights
 from nasray.tune.checkpoints import load_progress, save_progress
 from nasray.tune.evaluation_pool import EvaluationPool
+from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.session import Workers
 
 INITIAL = "initial"
@@ -42,6 +43,8 @@ class SearchTask:
         candidates: How sub-networks are compared.
         workers: Evaluators of this search.
         seed: Of the optimizer.
+        timeout_s: How long a candidate may take, in seconds; None for no limit.
+        max_failures: How many candidates in a row may fail until the search ends; None as `FailureLimit.of` says.
     """
 
     network: NetworkSpec
@@ -52,13 +55,18 @@ class SearchTask:
     candidates: CandidateConfig
     workers: Workers
     seed: int
+    timeout_s: float | None = None
+    max_failures: int | None = None
 
     def resources(self) -> tune.PlacementGroupFactory:
-        """Return an empty bundle for the search and one for each evaluator."""
+        """Return a bundle for the search and one for each evaluator.
+
+        The search itself takes a trace of the head, so that the loss of another node costs evaluators alone.
+        """
         bundle = {"CPU": self.workers.cpus}
         if self.workers.gpus:
             bundle["GPU"] = self.workers.gpus
-        return tune.PlacementGroupFactory([{"CPU": 0.0}] + [bundle] * self.workers.count)
+        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}] + [bundle] * self.workers.count)
 
 
 class SearchTrial(tune.Trainable):
@@ -67,6 +75,9 @@ class SearchTrial(tune.Trainable):
     A result holds the best sample's figures and, under `evaluations`, a row for each candidate; they leave the
     result when they are recorded. A checkpoint holds the optimizer's state and the rows of the last iteration, so
     that a crash between checkpoint and record loses nothing (rows are told apart by `sample_id`).
+
+    Where too many candidates in a row fail, or all of an iteration, the result says so under `ended_by`, and the
+    checkpoint is that of the iteration before: a search that goes on tries the iteration again.
     """
 
     def setup(self, config: dict[str, Any], tasks: Mapping[str, SearchTask] | None = None) -> None:
@@ -78,11 +89,20 @@ class SearchTrial(tune.Trainable):
         self.strategy = CoordinateDescent(
             self.space, lambda a: task.cost(a).value, task.descent, np.random.default_rng(task.seed)
         )
+        self.limit = FailureLimit.of(task.max_failures, task.workers.count)
+        self.ended_by: str | None = None
         self.known: dict[str, Evaluation] = {}
         self.last_rows: list[dict[str, Any]] = []
         self.carried_rows: list[dict[str, Any]] = []
         self.pool = EvaluationPool(
-            task.network, task.weights, task.data, task.candidates, task.workers, owner=self.trial_id
+            task.network,
+            task.weights,
+            task.data,
+            task.candidates,
+            task.workers,
+            owner=self.trial_id,
+            timeout_s=task.timeout_s,
+            limit=self.limit,
         )
         self.pool.wait_until_ready()
         if config["trial"].get("resume_from"):
@@ -112,24 +132,33 @@ class SearchTrial(tune.Trainable):
             "target": self.task.descent.target,
             "seconds": time.perf_counter() - start,
             "evaluations": rows + fresh,
-            "done": self.strategy.is_finished,
+            "ended_by": self.ended_by,
+            "done": self.strategy.is_finished or self.ended_by is not None,
         }
 
     def _iterate(self) -> list[dict[str, Any]]:
+        before = self.strategy.state_dict()
         trials: list[Trial] = []
         while (trial := self.strategy.ask()) is not None:
             trials.append(trial)
         rows = self._evaluate(trials)
-        for trial in trials:
-            self.strategy.tell(trial.trial_id, self.known[trial.architecture.arch_id])
+        try:
+            self.limit.raise_if_reached()
+            for trial in trials:
+                self.strategy.tell(trial.trial_id, self.known[trial.architecture.arch_id])
+        except RuntimeError as error:
+            # Raised, it would have Ray start the trial again, and all would fail once more.
+            self.ended_by = str(error)
+            self.strategy.load_state_dict(before)
         return rows
 
     def _evaluate(self, trials: list[Trial]) -> list[dict[str, Any]]:
-        """Evaluate what is not known yet, and return a row for each trial."""
+        """Evaluate what is not known yet, and return a row for each trial that is."""
         new = [trial.architecture for trial in trials if trial.architecture.arch_id not in self.known]
         for architecture, evaluation in zip(new, self.pool.evaluate(new), strict=True):
-            self.known[architecture.arch_id] = evaluation
-        return [self._row(trial) for trial in trials]
+            if evaluation is not None:
+                self.known[architecture.arch_id] = evaluation
+        return [self._row(trial) for trial in trials if trial.architecture.arch_id in self.known]
 
     def _row(self, trial: Trial) -> dict[str, Any]:
         architecture = trial.architecture
@@ -156,13 +185,21 @@ class SearchTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the optimizer's state and the last rows."""
-        save_progress(Path(checkpoint_dir), {"strategy": self.strategy.state_dict(), "rows": self.last_rows})
+        save_progress(
+            Path(checkpoint_dir),
+            {"strategy": self.strategy.state_dict(), "rows": self.last_rows, "infeasible": self._infeasible()},
+        )
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Continue after the iteration at which the checkpoint was taken."""
         progress = load_progress(Path(checkpoint))
         self.strategy.load_state_dict(progress["strategy"])
         self.carried_rows = self.last_rows = progress["rows"]
+        self.known |= {key: Evaluation(**value) for key, value in progress.get("infeasible", {}).items()}
+
+    def _infeasible(self) -> dict[str, Any]:
+        """Return what is not to be tried again, as it does not fit into memory."""
+        return {key: found.to_json() for key, found in self.known.items() if found.status == "infeasible"}
 
     def cleanup(self) -> None:
         """End the evaluators."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,28 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.stopper import CombinedStopper
 
 from nasray.carbon.budget import Spending
-from nasray.records import RunDirectory
+from nasray.records import DiskError, RunDirectory
+from nasray.records.files import writing
 from nasray.training.jobs import Weights
 from nasray.tune.batch_search import note_budget
-from nasray.tune.checkpoints import load_weights, newest_checkpoint, next_attempt, save_weights
+from nasray.tune.checkpoints import (
+    checkpoints_to_resume,
+    has_weights,
+    load_weights,
+    next_attempt,
+    remove_finished,
+    remove_leftovers,
+    remove_outdated,
+    save_weights,
+)
+from nasray.tune.disk_space import DiskWatch
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.energy.leases import STAGE_NAMES
+from nasray.tune.failure_limit import TooManyFailuresError
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_trial import SearchTask, SearchTrial
 from nasray.tune.session import DriverCallback, Workers, run_trials
@@ -35,6 +48,29 @@ class RecordEvaluations(DriverCallback):
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Append the candidates of one iteration."""
         self._run.append_evaluations(result.pop("evaluations", []))
+
+
+class TakeWeights(DriverCallback):
+    """Has the weights of every training taken as it ends, so that its checkpoints need not stay until all have.
+
+    Args:
+        take: What takes them, given a trial's name and its last result.
+        watch: Told if they cannot be written: an error here would be, to Ray, one of the trial.
+    """
+
+    def __init__(self, take: Callable[[str, tune.Result], None], watch: DiskWatch) -> None:
+        self._take, self._watch = take, watch
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take the weights, if the training was not ended before its time."""
+        result = trial.last_result or {}
+        if "epoch" not in result or result["epoch"] < result["num_epochs"]:
+            return
+        found = tune.Result(metrics=result, checkpoint=trial.checkpoint, error=None, path=trial.path)
+        try:
+            self._take(trial.config["trial"]["name"], found)
+        except DiskError as error:
+            self._watch.note(error)
 
 
 class Stages:
@@ -57,6 +93,12 @@ class Stages:
     ) -> None:
         self.run, self.progress, self.account, self._reserve = run, progress, account, reserve
         self.storage = (run.path / "ray").resolve()
+        self.watch = DiskWatch(run)
+        remove_leftovers(self.storage)
+        for stage, trials in run.run.get("finished", {}).items():
+            for name in trials:
+                remove_finished(self.storage, stage, name)
+        progress.follow(run.path.resolve().name, account)
 
     def done(self, stage: str) -> dict[str, Any]:
         """Return what a stage finished so far, by trial."""
@@ -64,10 +106,11 @@ class Stages:
         return finished
 
     def finish(self, stage: str, name: str, outcome: Mapping[str, Any]) -> None:
-        """Note a trial as finished."""
+        """Note a trial as finished, and remove its checkpoints."""
         finished = {key: dict(value) for key, value in self.run.run.get("finished", {}).items()}
         finished.setdefault(stage, {})[name] = dict(outcome)
         self.run.update(finished=finished)
+        remove_finished(self.storage, stage, name)
 
     def train(
         self,
@@ -88,7 +131,7 @@ class Stages:
             metric_names: What to record of the jobs' final metrics.
         """
         folders = {name: self.run.path / "weights" / f"{stage}-{name}" for name in jobs}
-        left = {name: job for name, job in jobs.items() if name not in self.done(stage)}
+        left = {name: job for name, job in jobs.items() if not self._is_trained(stage, name, folders[name])}
         tasks = {
             name: TrainingTask(job=job, data=data, workers=workers, storage=str(self.storage / "train"), stage=stage)
             for name, job in left.items()
@@ -97,39 +140,63 @@ class Stages:
             return folders
         trainable = TrainingTrial if workers.count == 1 else data_parallel_trial
         total = sum(job.training.epochs for job in left.values())
-        callback = self.progress.training(stage, total)
-        results = self.run_stage(stage, trainable, tasks, workers, [callback])
-        for name, result in results.items():
-            folders[name].mkdir(parents=True, exist_ok=True)
+        kept = ("loss", "seconds", *metric_names)
+
+        def take(name: str, result: tune.Result) -> None:
+            with writing(folders[name]):
+                folders[name].mkdir(parents=True, exist_ok=True)
             save_weights(folders[name], load_weights(last_checkpoint(result)))
             metrics = result.metrics or {}
             self.note_skipped(metrics.get("skipped_images", ()))
-            kept = ("loss", "seconds", *metric_names)
             self.finish(stage, name, {key: metrics[key] for key in kept if key in metrics})
+            left.pop(name)
+
+        callbacks = [self.progress.training(stage, total), TakeWeights(take, self.watch)]
+        results = self.run_stage(stage, trainable, tasks, workers, callbacks)
+        for name in list(left):
+            take(name, results[name])
         return folders
+
+    def _is_trained(self, stage: str, name: str, folder: Path) -> bool:
+        """Whether a training is finished and its weights are there."""
+        if name not in self.done(stage):
+            return False
+        if not has_weights(folder):
+            self.run.add_notice(f"The weights of {name} ({stage}) are missing or damaged and are made again.")
+            return False
+        return True
 
     def search(self, tasks: Mapping[str, SearchTask]) -> dict[str, dict[str, Any]]:
         """Run every search that is not finished; returns the last result of each.
 
         A search that its budget ended is finished: its network is trained, and a resumed run does not search on.
+
+        Raises:
+            TooManyFailuresError: If too many candidates of a search failed; a resumed run goes on with it.
         """
         stage = "search"
         left = {name: task for name, task in tasks.items() if name not in self.done(stage)}
         if left:
-            callbacks = [RecordEvaluations(self.run), self.progress.search(len(left))]
+            rows = [row for row in self.run.evaluations() if row.get("stage") == stage]
+            callbacks = [self.progress.search(len(left), rows), RecordEvaluations(self.run)]
             some = next(iter(left.values()))
             results = self.run_stage(stage, SearchTrial, left, some.workers, callbacks)
             keep = ("architecture", "accuracy", "cost", "initial_cost", "target", "num_samples", "iteration_of_search")
             for name, result in results.items():
                 metrics = result.metrics or {}
+                if metrics.get("ended_by"):
+                    continue
                 self.finish(stage, name, {key: metrics[key] for key in keep})
                 if metrics["cost"] > metrics["target"]:
                     note_budget(self.run, self.account, self._reserve)
+            for name, result in results.items():
+                if sentence := (result.metrics or {}).get("ended_by"):
+                    raise TooManyFailuresError(f"{name}: {sentence}")
         return {name: self.done(stage)[name] for name in tasks}
 
-    def _stopper(self, stage: str) -> BudgetStopper | None:
+    def _stoppers(self, stage: str) -> list[tune.Stopper]:
         # Each search goes on to its next result, so that there is a network to train.
-        return BudgetStopper(self.account, self._reserve, waits_for_results=True) if stage == "search" else None
+        return [BudgetStopper(self.account, self._reserve, waits_for_results=True)] if stage == "search" else []
 
     def note_skipped(self, names: Sequence[str]) -> None:
         """Say and record which images could not be read, if any."""
@@ -161,20 +228,35 @@ class Stages:
             workers: Of each trial.
             callbacks: Told of results as they come.
             scheduler: May end trials early; None lets all run to their end.
+
+        Raises:
+            DiskError: If the disk takes no more, or the run has used what it may.
         """
-        resume = {name: found for name in tasks if (found := newest_checkpoint(self.storage, stage, name))}
-        with self.timed(stage, workers.device), self.progress.shown():
+        resume = checkpoints_to_resume(self.run, self.storage, stage, tasks)
+        for name in tasks:
+            remove_outdated(self.storage, stage, name)
+        resources = next(iter(tasks.values())).resources()
+        followed = self.progress.trials(workers.count, _at_once(resources, len(tasks)))
+        charged = EnergyCallback(stage=STAGE_NAMES.get(stage, stage), account=self.account)
+        with self.timed(stage, workers.device), self.progress.shown(), self.watch.telling():
             return run_trials(
                 tune.with_parameters(trainable, tasks=dict(tasks)),
                 list(tasks),
                 stage=next_attempt(self.storage, stage),
                 storage=self.storage,
-                resources=next(iter(tasks.values())).resources(),
-                stop=self._stopper(stage),
-                callbacks=[EnergyCallback(stage=STAGE_NAMES.get(stage, stage), account=self.account), *callbacks],
+                resources=resources,
+                stop=CombinedStopper(self.watch, *self._stoppers(stage)),
+                callbacks=[self.watch, charged, *callbacks, followed],
                 resume_from=resume,
                 scheduler=scheduler,
             )
+
+
+def _at_once(resources: tune.PlacementGroupFactory, num_trials: int) -> int:
+    """Return how many trials of these resources Ray can run at a time."""
+    offered = ray.cluster_resources()
+    needed = {kind: amount for kind, amount in resources.required_resources.items() if amount}
+    return max(1, min(num_trials, *(int(offered.get(kind, 0.0) // amount) for kind, amount in needed.items())))
 
 
 class _Timer:

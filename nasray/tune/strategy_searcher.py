@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from ray.tune.utils import flatten_dict
 
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
-from nasray.search.strategy import Strategy, Trial
+from nasray.failures import Failure
+from nasray.reading import build, read_json, reason
+from nasray.records.files import check_name
+from nasray.strategies.strategy import StateError, Strategy, Trial, read_result, reading_state
 from nasray.tune.candidate_result import (
     ARCHITECTURE,
     CANDIDATE_ID,
@@ -24,8 +27,10 @@ from nasray.tune.candidate_result import (
     read_evaluation,
     required_metrics,
 )
+from nasray.tune.cli_errors import TrialError
 
 Record = Callable[[Trial, Evaluation], None]
+CrashOf = Callable[[str], Failure | None]
 
 HOPELESS = 10
 """Crashes before the first result that end a search: then it is not the candidates."""
@@ -51,6 +56,7 @@ class StrategySearcher(Searcher):
             `TuneConfig(max_concurrent_trials=...)`, which also lets Ray start as many actors at once.
         max_retries: How often a candidate whose trial crashed is tried again.
         record: Called with every evaluation before the strategy is told, but not for one that was known before.
+        crash_of: Tells by a trial's id why it crashed, as `CrashWatch.crash` does; None if that is unknown.
 
     Raises:
         ValueError: If a number is out of its range or no metrics are known.
@@ -64,6 +70,7 @@ class StrategySearcher(Searcher):
         max_concurrent: int | None = None,
         max_retries: int = 1,
         record: Record | None = None,
+        crash_of: CrashOf | None = None,
     ) -> None:
         super().__init__()
         if max_concurrent is not None and max_concurrent < 1:
@@ -72,12 +79,14 @@ class StrategySearcher(Searcher):
             raise ValueError(f"`max_retries` must be at least 0, got {max_retries}.")
         self.strategy, self.metrics = strategy, required_metrics(strategy, metrics)
         self._max_concurrent, self._max_retries, self._record = max_concurrent, max_retries, record
+        self._crash_of = crash_of
         self._candidates: dict[str, Trial] = {}  # asked and not told, by candidate id
         self._running: dict[str, str] = {}  # Ray's trial id -> candidate id
         self._queue: deque[str] = deque()  # candidates that no trial carries
         self._crashes: dict[str, int] = {}
         self._first_crashes: int | None = 0  # until there is a result
         self._known: dict[str, Evaluation] = {}  # by architecture id
+        self._own: dict[tuple[str, str], Evaluation] = {}  # by candidate and architecture id, failed ones too
         self._error: Exception | None = None
 
     @property
@@ -146,13 +155,28 @@ class StrategySearcher(Searcher):
         self._running = carried
         self._queue = deque(key for key in self._candidates if key not in carried.values())
 
-    def add_known(self, architecture: Architecture, evaluation: Evaluation) -> None:
+    def requeue(self, candidates: Iterable[Trial]) -> None:
+        """Take candidates that the strategy was asked for already, to be suggested first."""
+        for candidate in candidates:
+            self._candidates[candidate.trial_id] = candidate
+            self._queue.append(candidate.trial_id)
+
+    def add_known(self, architecture: Architecture, evaluation: Evaluation, *, candidate_id: str | None = None) -> None:
         """Take an evaluation that was made before, by this search or another.
 
-        A candidate that waits to be suggested is told it; else it is kept for when the strategy asks for it.
+        A candidate that waits to be suggested is told it; else it is kept for when the strategy asks for it. A failed
+        one counts only for the candidate that it was made for.
+
+        Args:
+            architecture: What was evaluated.
+            evaluation: What came of it.
+            candidate_id: This search's own candidate that it was made for.
         """
-        for candidate_id in [key for key in self._queue if self._candidates[key].architecture == architecture]:
-            self._tell(candidate_id, evaluation, is_new=False)
+        if candidate_id is not None:
+            self._own[candidate_id, architecture.arch_id] = evaluation
+        for key in [key for key in self._queue if self._candidates[key].architecture == architecture]:
+            if evaluation.status != "failed" or key == candidate_id:
+                self._tell(key, evaluation, is_new=False)
         self._remember(architecture, evaluation)
 
     def get_state(self) -> dict[str, Any]:
@@ -166,16 +190,24 @@ class StrategySearcher(Searcher):
             "known": {key: evaluation.to_json() for key, evaluation in self._known.items()},
         }
 
+    @reading_state()
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
+        """Continue from what `get_state` gave.
+
+        Raises:
+            ValueError: If it is something else.
+        """
         self.strategy.load_state_dict(state["strategy"])
         self._candidates = {
-            key: Trial(trial_id=key, architecture=Architecture.from_json(value))
+            # Ray names folders after candidates.
+            check_name(key, "candidate"): Trial(trial_id=key, architecture=Architecture.from_json(value))
             for key, value in state["candidates"].items()
         }
-        self._running, self._queue = dict(state["running"]), deque(state["queue"])
-        self._crashes = dict(state["crashes"])
-        self._known = {key: Evaluation(**value) for key, value in state["known"].items()}
+        self._running, self._queue = build(dict[str, str], state["running"]), deque(build(list[str], state["queue"]))
+        if not set(self._queue) <= self._candidates.keys():
+            raise ValueError("`queue` must name candidates, got others.")
+        self._crashes = build(dict[str, int], state["crashes"])
+        self._known = {key: read_result(value) for key, value in state["known"].items()}
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state as JSON, whole or not at all."""
@@ -191,19 +223,23 @@ class StrategySearcher(Searcher):
             ValueError: If the file is not whole.
         """
         try:
-            state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{checkpoint_path} is truncated or damaged ({error}). Start the search anew.") from error
-        self.set_state(state)
+            self.set_state(build(dict[str, Any], read_json(Path(checkpoint_path))))
+        except StateError as error:
+            raise ValueError(f"{checkpoint_path} is damaged: {error}") from error
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{checkpoint_path} is truncated or damaged ({reason(error)}). Start the search anew."
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_record": None, "_error": None}
+        return {**self.__dict__, "_record": None, "_error": None, "_crash_of": None}
 
     def _next(self) -> Trial | None:
         if self._queue:
             return self._candidates[self._queue.popleft()]
         while (trial := self.strategy.ask()) is not None:
-            known = self._known.get(trial.architecture.arch_id)
+            arch_id = trial.architecture.arch_id
+            known = self._known.get(arch_id) or self._own.get((trial.trial_id, arch_id))
             if known is None:
                 self._candidates[trial.trial_id] = trial
                 return trial
@@ -213,15 +249,27 @@ class StrategySearcher(Searcher):
     def _take_crash(self, candidate_id: str, trial_id: str) -> None:
         if candidate_id not in self._candidates:
             return
-        if self._first_crashes is not None:
-            self._first_crashes += 1
-            if self._first_crashes >= HOPELESS:
-                self._error = RuntimeError(f"All of the first {HOPELESS} trials crashed. See error.txt of {trial_id}.")
+        failure = self._crash_of(trial_id) if self._crash_of else None
         crashes = self._crashes[candidate_id] = self._crashes.get(candidate_id, 0) + 1
-        if crashes <= self._max_retries:
+        self._count_first_crash(trial_id, failure)
+        if failure is not None and failure.is_final:
+            self._tell(candidate_id, failure.evaluation())
+        elif crashes <= self._max_retries:
             self._queue.append(candidate_id)
         else:
-            self._tell(candidate_id, _failed(f"crashed {crashes} time(s); see error.txt of trial {trial_id}"))
+            note = f"crashed {crashes} time(s); see error.txt of trial {trial_id}"
+            status, reason = (failure.status, f"{failure.reason}; {note}") if failure else ("failed", note)
+            self._tell(candidate_id, Evaluation(status=status, reason=reason))
+
+    def _count_first_crash(self, trial_id: str, failure: Failure | None) -> None:
+        if self._first_crashes is None:
+            return
+        self._first_crashes += 1
+        if self._first_crashes >= HOPELESS:
+            why = f": {failure.reason}" if failure else ""
+            self._error = TrialError(
+                f"All of the first {HOPELESS} trials crashed{why}. See error.txt of trial {trial_id}."
+            )
 
     def _take_stray(self, result: Mapping[str, Any]) -> None:
         """Take the result of a trial that is not on the record, as after a restore of an older state."""

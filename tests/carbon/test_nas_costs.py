@@ -101,5 +101,5 @@ def test_a_name_of_the_papers_is_taken_and_bytes_are_refused(tmp_path) -> None:
     path.write_bytes(b"name,gpu_hours,source\n\xff\xfe,1,b\n")
     with pytest.raises(ValueError, match="must be a CSV file in UTF-8"):
         read_methods(path)
-    with pytest.raises(FileNotFoundError, match="absent"):
+    with pytest.raises(ValueError, match=r"absent.csv must be a file that can be read"):
         read_methods(tmp_path / "absent.csv")

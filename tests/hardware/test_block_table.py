@@ -68,7 +68,7 @@ def test_a_saved_table_is_the_same(tmp_path):
     (tmp_path / "t.json").write_text("{}")
     with pytest.raises(ValueError, match="must be a block table of schema version 1"):
         BlockTable.load(tmp_path / "t.json")
-    with pytest.raises(ValueError, match=r"must be a block table, got .*, which cannot be read"):
+    with pytest.raises(ValueError, match=r"must be a block table .* which cannot be read"):
         BlockTable.load(tmp_path / "none.json")
 
 

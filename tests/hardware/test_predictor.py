@@ -140,7 +140,7 @@ def test_other_spaces_and_devices_are_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         CostPredictor.load(tmp_path / "none.json", CELL)
     path.write_text("[")
-    with pytest.raises(ValueError, match="which is no JSON"):
+    with pytest.raises(ValueError, match="which cannot be read"):
         CostPredictor.load(path, CELL)
     path.write_text('{"schema_version": 0}')
     with pytest.raises(ValueError, match="of schema version 1"):
@@ -158,7 +158,7 @@ def test_too_few_samples_and_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="`kind` must be one of linear, gaussian_process, got 'tree'"):
         CostPredictor.fit(MOBILE, sample, kind="tree")
     with pytest.raises(ValueError, match="`kind` must be one of linear, gaussian_process, got None"):
-        model_from_json({})
+        model_from_json({}, 3)
 
 
 def test_the_gaussian_process_predicts_what_scikit_learn_does():

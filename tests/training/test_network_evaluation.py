@@ -59,14 +59,14 @@ def test_what_cannot_be_built_is_infeasible_with_its_reason(data) -> None:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room"), MemoryError("no room"), DivergedError("nan")])
-def test_expected_failures_become_failed_evaluations(data, monkeypatch, error) -> None:
+def test_expected_failures_become_evaluations(data, monkeypatch, error) -> None:
     def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(Trainer, "run_epoch", fail)
     evaluation = NetworkEvaluator(SPACE, data, CONFIG)(simple_chain())
-    assert evaluation.status == "failed"
-    assert evaluation.reason
+    assert evaluation.status == ("failed" if isinstance(error, DivergedError) else "infeasible")
+    assert evaluation.reason == ("diverged: nan" if isinstance(error, DivergedError) else "out of memory: no room")
 
 
 def test_programming_errors_come_out(data, monkeypatch) -> None:

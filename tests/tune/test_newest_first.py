@@ -9,8 +9,8 @@ from ray import tune
 
 from nasray.formulations import Pareto
 from nasray.objectives import Objective
-from nasray.search.random_search import RandomSearch
 from nasray.spaces.cell import CellSpace
+from nasray.strategies.random_search import RandomSearch
 from nasray.tune.newest_first import NewestTrialFirst
 from nasray.tune.strategy_searcher import StrategySearcher
 

@@ -13,8 +13,8 @@ from nasray.carbon.bill import Bill, StageEstimate
 from nasray.formulations import Formulation
 from nasray.objectives import Objective
 from nasray.records import RunDirectory
-from nasray.search.candidate_search import CandidateSearch
 from nasray.spaces.space import SearchSpace
+from nasray.strategies.candidate_search import CandidateSearch
 from nasray.tune.energy.calibration import Calibration
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.measured_again import Remeasure
@@ -33,7 +33,8 @@ class Place:
         progress: What to show meanwhile.
         cluster: Which Ray.
         num_workers: Evaluators; None for one per GPU or processor.
-        timeout_s: How long a candidate that is trained may take, in seconds; None for no limit.
+        timeout_s: How long a candidate may take, in seconds; None for no limit.
+        max_failures: How many candidates in a row may fail until the search ends; None as `FailureLimit.of` says.
         energy: Where the electricity is from, and the budget.
     """
 
@@ -42,6 +43,7 @@ class Place:
     cluster: ClusterConfig
     num_workers: int | None = None
     timeout_s: float | None = None
+    max_failures: int | None = None
     energy: EnergySettings = field(default_factory=EnergySettings)
 
 
@@ -130,13 +132,15 @@ class Work:
         seconds: What the stage takes one worker at once.
         seconds_each: What a candidate takes.
         is_shared: Whether all workers share it.
-        parameters: Of the networks whose trainings are kept on disk.
+        bytes_each: What a candidate leaves on disk.
+        parameters: Of the networks that are trained and whose weights are kept.
     """
 
     stage: str
     seconds: float = 0.0
     seconds_each: float = 0.0
     is_shared: bool = True
+    bytes_each: int = 7_000
     parameters: int = 0
 
     def estimate(self, calibration: Calibration, num_evaluations: int, num_workers: int) -> StageEstimate:
@@ -146,5 +150,6 @@ class Work:
             self.seconds + self.seconds_each * num_evaluations,
             num_workers=num_workers if self.is_shared else 1,
             evaluations=num_evaluations if self.seconds_each else 0,
+            bytes_each=self.bytes_each,
             parameters=self.parameters,
         )

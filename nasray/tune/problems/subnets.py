@@ -22,13 +22,14 @@ from nasray.hardware.registry import make_cost
 from nasray.hardware.table_builder import build_latency_table
 from nasray.models.supernet import Supernet
 from nasray.objectives import Objective
-from nasray.search.candidate_search import CandidateSearch
 from nasray.spaces.mobile import MobileSpace
+from nasray.strategies.candidate_search import CandidateSearch
 from nasray.training.candidates import CandidateEvaluator, comparison_data
 from nasray.training.jobs import SupernetJob
 from nasray.tune.batch_search import search_in_batches
 from nasray.tune.energy.calibration import Calibration
 from nasray.tune.evaluation_pool import EvaluationPool
+from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.measured_again import Remeasure
 from nasray.tune.netadapt_settings import NetAdaptSettings
 from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
@@ -120,10 +121,13 @@ class SubnetProblem(Problem):
             stages = Stages(place.run, place.progress, account)
             costs = self._costs(stages, {"macs", "parameters", *strategy.formulation.metrics})
             workers = Workers.available(place.num_workers)
-            pool = self._pool(stages, workers)
+            limit = FailureLimit.of(place.max_failures, workers.count)
+            pool = self._pool(stages, workers, place.timeout_s, limit)
 
-            def evaluate(architectures: Sequence[Architecture]) -> list[Evaluation]:
-                return list(map(partial(_with_costs, costs), architectures, pool.evaluate(architectures)))
+            def evaluate(architectures: Sequence[Architecture]) -> list[Evaluation | None]:
+                with place.progress.working(workers.count, len(architectures)) as came_back:
+                    evaluations = pool.evaluate(architectures, came_back)
+                return list(map(partial(_with_costs, costs), architectures, evaluations))
 
             try:
                 return search_in_batches(
@@ -135,6 +139,7 @@ class SubnetProblem(Problem):
                     device=workers.device,
                     formulation=formulation,
                     account=account,
+                    limit=limit,
                 )
             finally:
                 pool.close()
@@ -143,14 +148,21 @@ class SubnetProblem(Problem):
         """Return how the lookup table's latency is measured on whole networks."""
         return table_latency_again(self._mobile) if "latency_predicted_ms" in formulation.metrics else None
 
-    def _pool(self, stages: Stages, workers: Workers) -> EvaluationPool:
+    def _pool(self, stages: Stages, workers: Workers, timeout_s: float | None, limit: FailureLimit) -> EvaluationPool:
         """Train the supernet unless that is done, and return evaluators that hold it."""
         settings = self._settings
         trainer = workers.for_training(1, settings.training_cpus)
         (folder,) = stages.train("supernet", {"supernet": self._job()}, ray.put(self._data), trainer).values()
         comparison = ray.put(comparison_data(self._data, settings.candidates))
         pool = EvaluationPool(
-            self._mobile.spec, put_weights(folder), comparison, settings.candidates, workers, owner="search"
+            self._mobile.spec,
+            put_weights(folder),
+            comparison,
+            settings.candidates,
+            workers,
+            owner="search",
+            timeout_s=timeout_s,
+            limit=limit,
         )
         pool.wait_until_ready()
         return pool
@@ -176,7 +188,11 @@ class SubnetProblem(Problem):
         }
 
 
-def _with_costs(costs: Mapping[str, Cost], architecture: Architecture, evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation with the figures that need no training."""
+def _with_costs(
+    costs: Mapping[str, Cost], architecture: Architecture, evaluation: Evaluation | None
+) -> Evaluation | None:
+    """Return an evaluation, if there is one, with the figures that need no training."""
+    if evaluation is None:
+        return None
     figures = {metric: cost(architecture).value for metric, cost in costs.items()}
     return replace(evaluation, metrics={**evaluation.metrics, **figures})

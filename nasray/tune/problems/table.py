@@ -16,8 +16,8 @@ from nasray.hardware.cost import Cost
 from nasray.hardware.several_devices import TableCost, Weighted, WorstCase
 from nasray.objectives import Objective
 from nasray.records.files import digest
-from nasray.search.candidate_search import CandidateSearch
 from nasray.spaces.tabular import TabularSpace
+from nasray.strategies.candidate_search import CandidateSearch
 from nasray.tune.batch_search import search_in_batches
 from nasray.tune.energy.calibration import Calibration
 from nasray.tune.problems.problem import Place, Problem, Work
@@ -77,7 +77,7 @@ class TableProblem(Problem):
 
     def calibrate(self, calibration: Calibration) -> list[Work]:
         """Return what strategies take themselves, some milliseconds a candidate: a look-up takes nothing."""
-        return [Work(stage="search", seconds_each=0.005, is_shared=False)]
+        return [Work(stage="search", seconds_each=0.005, is_shared=False, bytes_each=2_300)]
 
     def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Look up one candidate after the other."""

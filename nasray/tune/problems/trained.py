@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -19,12 +19,12 @@ from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
 from nasray.hardware.device import DeviceFingerprint
 from nasray.hardware.inference_energy import InferenceEnergy, measure_inference_energy
-from nasray.hardware.latency import input_shape
 from nasray.hardware.timing import torch_threads
 from nasray.models.build import NetworkSpace, build_network
 from nasray.objectives import Objective
-from nasray.search.candidate_search import CandidateSearch
-from nasray.search.strategy import Trial
+from nasray.spaces.elastic_space import ElasticSpace
+from nasray.strategies.candidate_search import CandidateSearch
+from nasray.strategies.strategy import Trial
 from nasray.training.config import TrainingConfig
 from nasray.training.network_evaluation import METRICS, NetworkEvaluationConfig, NetworkEvaluator
 from nasray.tune.candidate_result import candidate_architecture
@@ -38,6 +38,9 @@ from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
 from nasray.tune.progress import Bar
 from nasray.tune.session import Workers, ray_session
 
+_TRIAL_BYTES = 10_000
+"""What a trial leaves on disk: its evaluation and its part of the search's state; Ray's logs of ended ones go."""
+
 
 class TrainedProblem(Problem):
     """Networks that are each trained from scratch, one Tune trial for each.
@@ -49,6 +52,7 @@ class TrainedProblem(Problem):
         seed: Of weights and batches.
         objectives: What a search optimises unless it says otherwise.
         num_evaluations: How many networks a search trains unless it says otherwise.
+        costs: More metrics by name: functions of a trained network.
         has_lifetime: Whether a search knows how many inferences to expect and what power they draw.
     """
 
@@ -61,12 +65,14 @@ class TrainedProblem(Problem):
         seed: int,
         objectives: tuple[Objective, ...] = (ACCURACY, Objective(name="macs", unit="MACs")),
         num_evaluations: int = 40,
+        costs: Mapping[str, Callable[[nn.Module], float]] | None = None,
         has_lifetime: bool = False,
     ) -> None:
         self.space, self._networks, self._data = space, space, data
         self._config = NetworkEvaluationConfig(training=training, seed=seed)
         self.objectives, self.num_evaluations = objectives, num_evaluations
-        self.metrics = (*METRICS, "memory_bytes", *CHARGED, *((LIFETIME,) if has_lifetime else ()))
+        self._costs = dict(costs or {})
+        self.metrics = (*METRICS, *self._costs, "memory_bytes", *CHARGED, *((LIFETIME,) if has_lifetime else ()))
 
     def describe(self) -> list[str]:
         """Return the data and the recipe."""
@@ -78,7 +84,7 @@ class TrainedProblem(Problem):
 
     def configuration(self) -> dict[str, Any]:
         """Return the recipe."""
-        return {"network": self.space.name, "evaluation": asdict(self._config)}
+        return {"network": self.space.name, "layout": _layout(self._networks), "evaluation": asdict(self._config)}
 
     def data(self) -> dict[str, Any]:
         """Return the description of the images."""
@@ -103,7 +109,8 @@ class TrainedProblem(Problem):
             raise ValueError("None of the random networks of the calibration could be trained. Check data and recipe.")
         training_s, rest_s = np.mean(times, axis=0)
         epochs = recipe.epochs * len(self._data.train) / len(few.train)
-        return [Work(stage="search", seconds_each=float(training_s * epochs + rest_s))]
+        seconds_each = float(training_s * epochs + rest_s)
+        return [Work(stage="search", seconds_each=seconds_each, bytes_each=_TRIAL_BYTES)]
 
     def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Train candidates on as many workers as there are; nobody waits for anybody."""
@@ -112,18 +119,26 @@ class TrainedProblem(Problem):
             place.energy.account(place.run.path) as account,
             place.progress.shown(),
         ):
-            workers, bar = Workers.available(place.num_workers), place.progress.bar("search", strategy.num_evaluations)
+            workers, done = Workers.available(place.num_workers), len(place.run.evaluations())
+            bar = place.progress.bar("search", strategy.num_evaluations, done=done)
             return run_search(
                 strategy,
-                partial(_evaluator, self._networks, self._data, self._config, workers.device),
+                partial(_evaluator, self._networks, self._data, self._config, workers.device, self._costs),
                 workers=workers,
                 run=place.run,
                 formulation=formulation,
                 timeout_s=place.timeout_s,
+                max_failures=place.max_failures,
                 account=account,
                 callbacks=[self._hardware_costs(), *self._lifetime(place.energy)],
-                on_evaluation=_Counter(bar, len(place.run.evaluations())),
+                on_evaluation=CandidateCounter(bar, done),
+                progress=place.progress,
             )
+
+    def trained(self, architecture: Architecture) -> nn.Module:
+        """Return a network as it was trained in the search, trained once more with the same seed."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return NetworkEvaluator(self._networks, self._data, self._config, device).trained(architecture)
 
     def remeasure(self, formulation: Formulation) -> Remeasure | None:
         """Return how inference is timed when no other candidate is being trained, as there was in the search."""
@@ -137,7 +152,8 @@ class TrainedProblem(Problem):
     def inference_energy(self, architecture: Architecture) -> InferenceEnergy:
         """Measure the energy of a network's inference at the batch size of its timing, half a minute of work."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        shape = (self._config.timing_batch_size, *input_shape(self._networks)[1:])
+        data = self._data
+        shape = (self._config.timing_batch_size, data.channels, data.resolution, data.resolution)
         return measure_inference_energy(build_network(self._networks, architecture), shape, device=device)
 
     def _lifetime(self, energy: EnergySettings) -> list[LifetimeCarbonCallback]:
@@ -163,9 +179,23 @@ class TrainedProblem(Problem):
         return HardwareCostCallback(partial(_network, self._networks), shape, latency_budget_s=0.0)
 
 
-def _evaluator(space: NetworkSpace, data: ImageData, config: NetworkEvaluationConfig, device: str) -> NetworkEvaluator:
+def _evaluator(
+    space: NetworkSpace,
+    data: ImageData,
+    config: NetworkEvaluationConfig,
+    device: str,
+    costs: Mapping[str, Callable[[nn.Module], float]],
+) -> NetworkEvaluator:
     torch.set_num_threads(1)
-    return NetworkEvaluator(space, data, config, device)
+    return NetworkEvaluator(space, data, config, device, costs)
+
+
+def _layout(space: NetworkSpace) -> dict[str, Any]:
+    """Return what a space was made with, to make it again."""
+    if isinstance(space, ElasticSpace):
+        return {name: list(options) for name, options in space.choices.items()}
+    names = ("num_classes", "in_channels", "resolution", "num_cells", "channels", "merge_isomorphic")
+    return {name: getattr(space, name) for name in names if hasattr(space, name)}
 
 
 def _network(space: NetworkSpace, config: dict[str, Any]) -> nn.Module:
@@ -180,8 +210,13 @@ def _on_one_thread(evaluator: NetworkEvaluator) -> Callable[[Architecture], floa
     return measure
 
 
-class _Counter:
-    """Moves the progress bar."""
+class CandidateCounter:
+    """Moves a progress bar with every evaluation.
+
+    Args:
+        bar: Which.
+        done: Evaluations before.
+    """
 
     def __init__(self, bar: Bar, done: int) -> None:
         self._bar, self._done, self._new, self._best = bar, done, 0, 0.0
@@ -190,4 +225,4 @@ class _Counter:
         """Count a candidate."""
         self._done, self._new = self._done + 1, self._new + 1
         self._best = max(self._best, evaluation.metrics.get("accuracy", 0.0) if evaluation.status == "ok" else 0.0)
-        self._bar.move(self._done, f"{self._new / self._bar.seconds:.2f} candidates/s, best {self._best:.1%}")
+        self._bar.move(self._done, f"{self._new / self._bar.seconds:.2f} candidates/s", f"best {self._best:.1%}")
