@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +46,7 @@ class EnergyAccount(abc.ABC):
         self.ledger = EnergyLedger.of_folder(folder, intensity=intensity, pue=pue)
         self._earlier_hours, self._start_s = self.ledger.hours, time.monotonic()
         self._next_refresh = self._next_write = self._known_j = 0.0
+        self._watchers: list[Callable[[Mapping[str, Any]], None]] = []
 
     def start(self) -> None:
         """Begin to meter, with this process as search overhead.
@@ -83,6 +84,10 @@ class EnergyAccount(abc.ABC):
         self._earlier_hours += earlier.hours
         earlier.add_all(self.ledger)
         self.folder, self.ledger = folder, earlier
+
+    def watch(self, watcher: Callable[[Mapping[str, Any]], None]) -> None:
+        """Have every snapshot of a meter shown from now on, as it is taken in."""
+        self._watchers.append(watcher)
 
     def spending(self) -> Spending:
         """Return what the experiment has used so far, as of the last refresh."""
@@ -154,6 +159,8 @@ class EnergyAccount(abc.ABC):
     def _take_in(self, snapshots: Iterable[Mapping[str, Any]]) -> None:
         for snapshot in snapshots:
             self.ledger.add(snapshot)
+            for watcher in self._watchers:
+                watcher(snapshot)
         if self.budget:
             self._known_j = self.ledger.known_j
 

@@ -56,25 +56,28 @@ class Budget:
         Raises:
             ValueError: If energy or carbon is limited but unknown.
         """
-        shares = [0.0]
+        used = 0.0
+        for name, share in self.shares(spent).items():
+            if share is None:
+                raise ValueError(
+                    f"`budget-{name.replace('_', '-')}` needs the energy of every node, but a node has no meter that "
+                    "can be read. Use --budget-hours."
+                )
+            used = max(used, share)
+        return used
+
+    def shares(self, spent: Spending) -> dict[str, float | None]:
+        """Return the used share of each limit by its name; None where that is unknown."""
+        shares: dict[str, float | None] = {}
         if self.hours is not None:
-            shares.append(spent.hours / self.hours)
+            shares["hours"] = spent.hours / self.hours
         if self.kwh is not None:
-            shares.append(_known(spent.energy_j, "kwh") / _J_PER_KWH / self.kwh)
+            shares["kwh"] = None if spent.energy_j is None else spent.energy_j / _J_PER_KWH / self.kwh
         if self.co2_kg is not None:
-            shares.append(_known(spent.carbon_g, "co2-kg") / 1e3 / self.co2_kg)
-        return max(shares)
+            shares["co2_kg"] = None if spent.carbon_g is None else spent.carbon_g / 1e3 / self.co2_kg
+        return shares
 
     def describe(self) -> str:
         """Return the limits as text, such as "2 h, 0.5 kg CO2e"."""
         units = {"hours": "h", "kwh": "kWh", "co2_kg": "kg CO2e"}
         return ", ".join(f"{getattr(self, name):g} {unit}" for name, unit in units.items() if getattr(self, name))
-
-
-def _known(value: float | None, option: str) -> float:
-    if value is None:
-        raise ValueError(
-            f"`budget-{option}` needs the energy of every node, but a node has no meter that can be read. "
-            "Use --budget-hours."
-        )
-    return value

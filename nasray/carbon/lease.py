@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from nasray.reading import build, short
+
 Quality = Literal["measured", "attributed", "estimated", "unavailable"]
 """How an energy came about, best first: a device counter over an exclusive window; a counter, split by a rule; a
 model (TDP x load, RAM table); not known."""
 
-ClosedBy = Literal["caller", "process gone"]
-"""Who ended a lease. "process gone": its process ended without closing it."""
+ClosedBy = Literal["caller", "process gone", "meter gone"]
+"""Who ended a lease. "process gone": its process ended without closing it. "meter gone": its meter was lost, with its
+host or without, and nobody knows how it went on."""
 
 OVERHEAD = "overhead"
 """Owner of the leases that belong to no trial, such as the driver's."""
@@ -111,11 +114,9 @@ class Lease:
             ValueError: If a key is missing or unknown, or a value is out of range.
         """
         try:
-            return cls(**value)
-        except TypeError as error:
-            raise ValueError(
-                f"A lease must hold what `Lease.to_json` writes, got {dict(value)!r} ({error})."
-            ) from error
+            return build(cls, value)
+        except ValueError as error:
+            raise ValueError(f"A lease must hold what `Lease.to_json` writes, got {short(value)} ({error}).") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,20 +220,18 @@ class LeaseEnergy:
         """Return the energy that `to_json` wrote.
 
         Raises:
-            ValueError: If a key is missing or a quality is unknown.
+            ValueError: If a key is missing, a quality is unknown, or an energy or a time is negative.
         """
         try:
-            domains = {name: DomainEnergy(**domain) for name, domain in value["domains"].items()}
-            energy = cls(**{key: value[key] for key in _STORED}, domains=domains)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"An energy must hold what `LeaseEnergy.to_json` writes ({error!r}).") from error
-        unknown = {domain.quality for domain in domains.values()} - set(_QUALITIES)
-        if unknown:
-            raise ValueError(f"`quality` must be one of {', '.join(_QUALITIES)}, got {', '.join(sorted(unknown))}.")
+            energy = build(cls, {name: value[name] for name in cls.__dataclass_fields__ if name in value})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"An energy must hold what `LeaseEnergy.to_json` writes ({error}).") from error
+        energies = [domain.energy_j for domain in energy.domains.values()]
+        if any(energy_j is not None and energy_j < 0 for energy_j in energies):
+            raise ValueError(f"`energy_j` must be 0 or more, got {min(filter(None, energies))} for {energy.owner!r}.")
+        if min(energy.duration_s, energy.missing_s) < 0 or energy.num_attempts < 1:
+            raise ValueError(f"Times of {energy.owner!r} must be 0 or more, and its attempts at least 1.")
         return energy
-
-
-_STORED = ("owner", "stage", "duration_s", "num_attempts", "closed_by")
 
 
 def _together(one: DomainEnergy | None, other: DomainEnergy | None) -> DomainEnergy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -14,6 +14,9 @@ from typing import Any
 from nasray.carbon.emissions_csv import emissions_row, write_rows
 from nasray.carbon.intensity import CarbonIntensity, check_pue
 from nasray.carbon.lease import LeaseEnergy, Quality, worst_quality
+from nasray.carbon.lost_part import closed, lost_snapshot, set_aside, was_metered
+from nasray.carbon.stored_snapshot import read_snapshot
+from nasray.reading import build, read_json
 from nasray.records.files import write_whole
 
 J_PER_KWH = 3.6e6
@@ -28,6 +31,19 @@ ENERGY_FILE = "energy.json"
 """What the ledger is called in a run's folder."""
 
 _PARTS = ("node_j", "trials_j", "other_j", "idle_j")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """Of what `EnergyLedger.to_json` writes, what is not added up from the rest."""
+
+    factors: dict[str, float | str]
+    hours: float
+    meters: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        if self.hours < 0:
+            raise ValueError(f"`hours` must be 0 or more, got {self.hours}")
 
 
 class EnergyLedger:
@@ -97,6 +113,32 @@ class EnergyLedger:
                 domains[name] = _merged(domains[name], domain) if name in domains else dict(domain)
         return nodes
 
+    def total(self) -> dict[str, Any]:
+        """Return the energy of all nodes together, in joules as far as they are known.
+
+        Returns:
+            "node_j", "trials_j", "other_j" and "idle_j", each the sum of `nodes`; "unknown": the domains that no node's
+            sum holds, as "<domain> of <node>"; "shared_machines": nodes that are containers of one machine, each of
+            which shows all of the machine's processor and memory, so that all but "trials_j" holds them several times.
+        """
+        nodes = self.nodes()
+        domains = [(f"{name} of {node}", domain) for node, own in nodes.items() for name, domain in own.items()]
+        known = [domain for _, domain in domains if domain["node_j"] is not None]
+        return {
+            **{part: math.fsum(domain[part] for domain in known) for part in _PARTS},
+            "unknown": [name for name, domain in domains if domain["node_j"] is None],
+            "shared_machines": self._shared_machines(),
+        }
+
+    def _shared_machines(self) -> list[list[str]]:
+        """Return the nodes of each machine that several meters read at the same time, a container each."""
+        readers: dict[tuple[str, str], dict[str, str]] = {}
+        for snapshot in self._snapshots.values():
+            if {"machine", "session", "host"} <= snapshot.keys():
+                key = (snapshot["machine"], snapshot["session"])
+                readers.setdefault(key, {})[snapshot["node"]] = snapshot["host"]
+        return [sorted(nodes) for nodes in readers.values() if len(set(nodes.values())) > 1]
+
     def owners(self) -> dict[str, LeaseEnergy]:
         """Return the energy of every owner, all attempts together."""
         return _sums((energy.owner, energy) for energy in self._leases())
@@ -119,7 +161,8 @@ class EnergyLedger:
     def to_json(self) -> dict[str, Any]:
         """Return everything as a dict that JSON can hold; `from_json` reads it."""
         return {
-            "nodes": {node: {"domains": domains, **self._cross_check(node)} for node, domains in self.nodes().items()},
+            "nodes": {node: {"domains": domains, **self._about(node)} for node, domains in self.nodes().items()},
+            "total": self.total(),
             "owners": {owner: self._with_carbon(energy) for owner, energy in self.owners().items()},
             "stages": {stage: self._with_carbon(energy) for stage, energy in self.stages().items()},
             "factors": {"pue": self.pue, "intensity_g_per_kwh": self.intensity.g_per_kwh}
@@ -134,41 +177,65 @@ class EnergyLedger:
         """Return the ledger that `to_json` wrote, to go on with.
 
         Raises:
-            ValueError: If a key is missing.
+            ValueError: If a key is missing, or a value of another type or out of range.
         """
         try:
-            factors = value["factors"]
-            intensity = CarbonIntensity(g_per_kwh=factors["intensity_g_per_kwh"], source=factors["intensity_source"])
-            ledger = cls(intensity=intensity, pue=factors["pue"])
-            ledger.hours = float(value["hours"])
-            for snapshot in value["meters"]:
+            stored = build(_Stored, {name: value[name] for name in _Stored.__dataclass_fields__ if name in value})
+            factors = {name: stored.factors.get(name) for name in ("intensity_g_per_kwh", "intensity_source", "pue")}
+            g_per_kwh, pue = build(float, factors["intensity_g_per_kwh"]), build(float, factors["pue"])
+            source = build(str, factors["intensity_source"])
+            ledger = cls(intensity=CarbonIntensity(g_per_kwh=g_per_kwh, source=source), pue=pue)
+            ledger.hours = stored.hours
+            for snapshot in map(read_snapshot, stored.meters):
+                if snapshot["meter_id"] in ledger._snapshots:
+                    raise ValueError(f"the meter {snapshot['meter_id']!r} stands there twice")
                 ledger.add(snapshot)
-            list(ledger._leases())  # a lease that cannot be read shows here
-            ledger.nodes()
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"A ledger must hold what `EnergyLedger.to_json` writes ({error!r}).") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"A ledger must hold what `EnergyLedger.to_json` writes ({error}).") from error
         return ledger
 
     @classmethod
     def of_folder(
         cls, folder: Path | None, *, intensity: CarbonIntensity | None = None, pue: float | None = None
     ) -> EnergyLedger:
-        """Return the ledger that stands in a folder, or an empty one; with other factors where they are given.
+        """Return the ledger that stands in a folder, to read it.
+
+        With an intensity it is to be gone on with, and has these factors; where there is none it is empty. The process
+        that kept it has ended, and so have its leases. What was lost with a damaged or missing file is unavailable.
 
         Raises:
-            ValueError: If the file is damaged, or there is none and no intensity is given.
+            ValueError: If the file is damaged, or there is none, and no intensity is given.
         """
         path = None if folder is None else folder / ENERGY_FILE
+        if intensity is not None:
+            return cls._to_go_on(path, intensity, 1.0 if pue is None else pue)
         if path is None or not path.exists():
-            if intensity is None:
-                raise ValueError(f"`folder` must hold {ENERGY_FILE}, got {folder}. Name a run with an energy account.")
-            return cls(intensity=intensity, pue=1.0 if pue is None else pue)
+            raise ValueError(f"`folder` must hold {ENERGY_FILE}, got {folder}. Name a run with an energy account.")
         try:
-            ledger = cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}). Delete it to begin a new account.") from error
-        ledger.intensity = intensity or ledger.intensity
+            ledger = cls.from_json(read_json(path))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}). Go on with the run, whose account then says that a part is unavailable."
+            ) from error
         ledger.pue = ledger.pue if pue is None else check_pue(pue)
+        return ledger
+
+    @classmethod
+    def _to_go_on(cls, path: Path | None, intensity: CarbonIntensity, pue: float) -> EnergyLedger:
+        ledger = cls(intensity=intensity, pue=pue)
+        if path is None or not path.exists():
+            if path is not None and was_metered(path.parent):
+                ledger.add(lost_snapshot(f"{ENERGY_FILE} was missing when the run went on"))
+            return ledger
+        try:
+            earlier = cls.from_json(read_json(path))
+        except (OSError, ValueError):
+            kept = set_aside(path)
+            ledger.add(lost_snapshot(f"{ENERGY_FILE} was damaged when the run went on; it is kept as {kept.name}"))
+            return ledger
+        ledger.hours = earlier.hours
+        for snapshot in earlier._snapshots.values():
+            ledger.add(closed(snapshot))
         return ledger
 
     def emissions_rows(self) -> list[dict[str, Any]]:
@@ -206,10 +273,10 @@ class EnergyLedger:
         energy_j = energy.energy_j
         return energy.to_json() | {"carbon_g": None if energy_j is None else self.carbon_g(energy_j)}
 
-    def _cross_check(self, node: str) -> dict[str, Any]:
-        """Return what codecarbon said about a node last, if it was asked."""
+    def _about(self, node: str) -> dict[str, Any]:
+        """Return a node's machine, when it left if it did, and what codecarbon said about it last if it was asked."""
         said = [snapshot for snapshot in self._snapshots.values() if snapshot["node"] == node]
-        return {"cross_check": said[-1]["cross_check"]} if said and "cross_check" in said[-1] else {}
+        return {key: said[-1][key] for key in ("machine", "ended", "cross_check") if key in said[-1]}
 
     def _check_domain(self, snapshot: Mapping[str, Any], name: str, domain: Mapping[str, Any]) -> None:
         where = f"{name} of node {snapshot['node']}"

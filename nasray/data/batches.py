@@ -121,8 +121,9 @@ class Batches:
         order_N = torch.arange(num_images)
         if self._train:
             order_N = torch.randperm(num_images, generator=_generator(_SHUFFLE, self._seed, self._epoch))
-        shard = order_N[self._rank :: self._world_size][: self.num_images]
-        return list(torch.split(shard, self._batch_size))[: len(self)]
+        # A step's images are those of one process with all the batch, cut into a part for each rank.
+        steps = torch.split(order_N[: self.num_images * self._world_size], self._batch_size * self._world_size)
+        return [step.tensor_split(self._world_size)[self._rank] for step in steps][: len(self)]
 
     def _normalised(self, images_BCHW: Tensor) -> Tensor:
         shape = (1, self._data.channels, 1, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,13 +77,14 @@ class RunningJob:
         return self.trainer.epoch >= self._config.epochs
 
     def run_epoch(self) -> dict[str, float]:
-        """Train one epoch; returns `loss` and `num_images` of this worker.
+        """Train one epoch; returns `loss` and `num_images` over all workers.
 
-        Randomness starts anew from seed, worker and epoch, so that an epoch is the same after a break and different
-        on every worker.
+        Randomness starts anew from seed and epoch, so that an epoch is the same after a break. Dropout and
+        augmentation differ on every worker; the generator, which draws for all of them, does not.
         """
+        together = np.random.default_rng([self._seed, 0, self.trainer.epoch])
+        self._generator.bit_generator.state = together.bit_generator.state
         entropy = [self._seed, self._place.rank, self.trainer.epoch]
-        self._generator.bit_generator.state = np.random.default_rng(entropy).bit_generator.state
         torch.manual_seed(int(np.random.SeedSequence([*entropy, 1]).generate_state(1)[0]))
         result = self.trainer.run_epoch(self._batches(self.trainer.epoch))
         average_buffers(self.trainer.model)
@@ -146,7 +148,7 @@ class SupernetJob(TrainingJob):
     """Train a supernet with ordered dropout.
 
     Args:
-        num_subnets: Sub-networks per step; the batch is cut into as many parts.
+        num_subnets: Sub-networks per step, over all workers together; the batch is cut into as many parts.
         is_masked: Instead give each image its own sub-network, by masks.
     """
 
@@ -158,13 +160,16 @@ class SupernetJob(TrainingJob):
         torch.manual_seed(self.seed)
         supernet = Supernet(MobileSpace(self.network))
         place.put(supernet)
-        generator, smoothing = np.random.default_rng(), self.training.label_smoothing
+        generator = np.random.default_rng()
+        options: dict[str, Any] = {
+            "label_smoothing": self.training.label_smoothing,
+            "rank": place.rank,
+            "world_size": place.world_size,
+        }
         if self.is_masked:
-            backward = losses.masked_ordered_dropout(supernet, generator, label_smoothing=smoothing)
+            backward = losses.masked_ordered_dropout(supernet, generator, **options)
         else:
-            backward = losses.ordered_dropout(
-                supernet, generator, num_subnets=self.num_subnets, label_smoothing=smoothing
-            )
+            backward = losses.ordered_dropout(supernet, generator, num_subnets=self.num_subnets, **options)
         return RunningJob(supernet, self.training, backward, data, place, seed=self.seed, generator=generator)
 
 

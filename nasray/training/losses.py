@@ -20,7 +20,13 @@ from nasray.training.trainer import Backward
 
 
 def ordered_dropout(
-    supernet: Supernet, generator: np.random.Generator, *, num_subnets: int, label_smoothing: float = 0.0
+    supernet: Supernet,
+    generator: np.random.Generator,
+    *,
+    num_subnets: int,
+    label_smoothing: float = 0.0,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Backward:
     """Train many sub-networks in one step, each option of each layer almost equally often.
 
@@ -35,16 +41,20 @@ def ordered_dropout(
     Args:
         supernet: In training mode.
         generator: Draws the sub-networks.
-        num_subnets: Sub-networks per step; at most the batch.
+        num_subnets: Sub-networks per step, over all workers together; at most the batch, at least one per worker.
         label_smoothing: Share of the label spread over all classes.
+        rank: Number of this worker. All draw the same sub-networks, from generators in the same state, and each
+            trains its own part of them: the step is the one that a single worker would make.
+        world_size: How many workers share the step.
     """
 
     def backward(images: Tensor, labels: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
         # Batch norm cannot take statistics of a single image at 1x1 pixels: parts have at least two.
-        count = max(1, min(num_subnets, len(labels) // 2))
+        count = max(1, min(num_subnets // world_size, len(labels) // 2))
         seeds = torch.randint(2**63 - 1, (count,)).tolist()
         parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
-        plans = [supernet.space.plan(network) for network in supernet.space.balanced(count, generator)]
+        networks = supernet.space.balanced(count * world_size, generator)[rank * count :][:count]
+        plans = [supernet.space.plan(network) for network in networks]
 
         def run(item: tuple[NetworkPlan, int, tuple[Tensor, Tensor]]) -> tuple[SubnetPass, Tensor]:
             plan, seed, (part, targets) = item
@@ -68,15 +78,23 @@ def ordered_dropout(
 
 
 def masked_ordered_dropout(
-    supernet: Supernet, generator: np.random.Generator, *, label_smoothing: float = 0.0
+    supernet: Supernet,
+    generator: np.random.Generator,
+    *,
+    label_smoothing: float = 0.0,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Backward:
     """Train one sub-network per image in a single pass, by zeroing what each image's sub-network lacks.
+
+    Batch norm takes its statistics over the images of this worker. For the arguments see `ordered_dropout`.
 
     Source: Yang et al. 2021, Sec. 2.3, Fig. 4 and 5. Deviation: none.
     """
 
     def backward(images: Tensor, labels: Tensor, scale: Callable[[Tensor], Tensor]) -> Tensor:
-        architectures = supernet.space.balanced(len(labels), generator)
+        count = len(labels)
+        architectures = supernet.space.balanced(count * world_size, generator)[rank * count :][:count]
         logits = supernet.forward_masked(images, architectures).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         scale(loss).backward()

@@ -26,7 +26,7 @@ gradients, and returns the loss (a detached scalar)."""
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch came to: the mean loss over its images, and how many they were on this worker."""
+    """What an epoch came to: the mean loss over its images, and how many they were, over all workers."""
 
     loss: float
     num_images: int
@@ -81,7 +81,8 @@ class Trainer(Generic[Model]):
             total += loss * len(labels)
             num_images += len(labels)
         self.epoch += 1
-        mean = float(total) / max(1, num_images)
+        loss_sum, num_images = _summed(total, num_images)
+        mean = loss_sum / max(1, num_images)
         if not torch.isfinite(torch.tensor(mean)):
             raise DivergedError(f"The loss of epoch {self.epoch} is {mean}. Lower the learning rate.")
         return EpochResult(mean, num_images)
@@ -144,6 +145,15 @@ def _mixed_dtype(device: torch.device) -> torch.dtype | None:
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _summed(loss: Tensor, num_images: int) -> tuple[float, int]:
+    """Return the sum of losses and the number of images over the workers."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return float(loss), num_images
+    sums = torch.stack([loss.double(), torch.tensor(num_images, dtype=torch.float64, device=loss.device)])
+    dist.all_reduce(sums)
+    return float(sums[0]), int(sums[1])
 
 
 def _average_gradients(parameters: list[nn.Parameter]) -> None:

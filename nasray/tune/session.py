@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 # Read by Ray at import. One JSON log per trial is enough, an interrupt must reach us, and no usage data is sent.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -25,6 +26,7 @@ from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import TrialScheduler
 
 from nasray.tune.cli_errors import TrialError
+from nasray.tune.shared_folder import check_shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,21 @@ class ClusterConfig:
 
     address: str | None = None
     num_cpus: int | None = None
+
+
+@contextmanager
+def _only_here() -> Iterator[None]:
+    """Let a Ray that is started here listen on this machine's loopback alone, as it does by itself on macOS.
+
+    On Linux its servers would answer on every network that the machine is on, and `ray.init` turns a loopback address
+    that it is given into the machine's own.
+    """
+    import ray._private.services as services
+
+    with ExitStack() as stack:
+        for owner in (ray.util, services):
+            stack.enter_context(mock.patch.object(owner, "get_node_ip_address", return_value="127.0.0.1"))
+        yield
 
 
 @contextmanager
@@ -55,15 +72,16 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     options: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": path}}} if config.address is None else {}
     try:
-        ray.init(
-            address=config.address or "local",
-            num_cpus=config.num_cpus if config.address is None else None,
-            include_dashboard=None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            **options,
-        )
+        with _only_here() if config.address is None else nullcontext():
+            ray.init(
+                address=config.address or "local",
+                num_cpus=config.num_cpus if config.address is None else None,
+                include_dashboard=None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                **options,
+            )
     except ConnectionError as error:
         raise ConnectionError(
             f"`address` must name a running Ray cluster, got {config.address!r}. Start one with `ray start --head`."
@@ -168,7 +186,7 @@ def run_trials(
         trainable: Class trainable, checkpointed every step; or a function that keeps its own checkpoints.
         names: Names of the trials.
         stage: Name of this set of trials.
-        storage: Folder for Ray's state.
+        storage: Folder for Ray's state, which all nodes share.
         resources: Of one trial.
         callbacks: Told of results as they come.
         resume_from: Checkpoint folder by name, from an earlier run.
@@ -178,7 +196,9 @@ def run_trials(
 
     Raises:
         TrialError: If a trial failed.
+        ValueError: If a node of the cluster does not see the storage.
     """
+    check_shared(storage)
     configs = [{"name": name, "resume_from": resume_from.get(name)} for name in names]
     every_step = tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2, checkpoint_at_end=True)
     logs = TrialLogs()  # type: ignore[no-untyped-call]

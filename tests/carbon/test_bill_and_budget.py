@@ -104,10 +104,10 @@ def test_what_is_reserved_ends_a_search_earlier() -> None:
     assert account.is_spent(Spending(hours=0.4, energy_j=None, carbon_g=None))
 
 
-def test_a_damaged_account_is_refused(tmp_path) -> None:
+def test_a_damaged_account_is_refused_to_readers(tmp_path) -> None:
     (tmp_path / "energy.json").write_text("{")
-    with pytest.raises(ValueError, match=r"energy\.json is damaged .* Delete it to begin a new account"):
-        LocalAccount(HALF, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"energy\.json is damaged .* Go on with the run"):
+        EnergyLedger.of_folder(tmp_path)
 
 
 def test_a_later_snapshot_may_leave_out_leases_that_ended_before() -> None:

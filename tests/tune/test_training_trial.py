@@ -1,3 +1,9 @@
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import ray
@@ -70,6 +76,66 @@ def test_two_workers_train_through_ray_train(cluster, digits, network, tmp_path)
     again = run_training(supernet_job(network, 2), digits, tmp_path, workers=2, attempt=2)
     for name, value in load_weights(last_checkpoint(again)).items():
         assert np.array_equal(value, weights[name]), name
+
+
+@dataclass(frozen=True)
+class DiesOnce:
+    """A job whose second worker is killed in its second epoch, the first time that it gets there."""
+
+    job: SupernetJob
+    notes: Path
+
+    @property
+    def training(self):
+        return self.job.training
+
+    def final_metrics(self, running, data, place):
+        return {}
+
+    def start(self, data, place):
+        running = self.job.start(data, place)
+        run_epoch = running.run_epoch
+
+        def noted():
+            epoch = running.trainer.epoch
+            with (self.notes / f"rank{place.rank}").open("a", encoding="utf-8") as file:
+                file.write(f"{epoch}\n")
+            death = self.notes / "death"
+            if place.rank == 1 and epoch == 1 and not death.exists():
+                death.touch()
+                time.sleep(6)  # Ray Train takes note of a reported checkpoint every two seconds
+                os.kill(os.getpid(), signal.SIGKILL)
+            return run_epoch()
+
+        running.run_epoch = noted
+        return running
+
+
+@pytest.mark.slow
+def test_a_killed_data_parallel_worker_goes_on_from_the_last_checkpoint(cluster, digits, network, tmp_path):
+    (tmp_path / "notes").mkdir()
+    job = DiesOnce(supernet_job(network, 3), tmp_path / "notes")
+    result = run_training(job, digits, tmp_path, workers=2)
+    assert result.metrics["epoch"] == 3
+    for rank in range(2):
+        epochs = (tmp_path / "notes" / f"rank{rank}").read_text(encoding="utf-8").split()
+        # The second epoch was begun twice; the first one, which was saved, never again.
+        assert epochs.count("0") == 1
+        assert epochs.count("1") == 2
+        assert epochs == sorted(epochs)
+    whole = run_training(supernet_job(network, 3), digits, tmp_path / "whole", workers=2)
+    weights = load_weights(last_checkpoint(whole))
+    for name, value in load_weights(last_checkpoint(result)).items():
+        assert np.array_equal(value, weights[name]), name
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_two_workers_goes_on_with_one(cluster, digits, network, tmp_path):
+    run_training(supernet_job(network, 1), digits, tmp_path, workers=2)
+    found = newest_checkpoint(tmp_path, "stage", "t")
+    result = run_training(supernet_job(network, 2), digits, tmp_path, attempt=2, resume_from=found)
+    assert result.metrics["epoch"] == 2
+    assert result.metrics["training_iteration"] == 1
 
 
 def test_newest_checkpoint_passes_over_torn_ones(tmp_path):

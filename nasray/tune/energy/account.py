@@ -1,9 +1,11 @@
-"""The energy account of an experiment on Ray: a meter on every node."""
+"""The energy account of an experiment on Ray: a meter on every host, a ledger for every node."""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from ray.exceptions import RayError
 
 from nasray.carbon.account import EnergyAccount
 from nasray.carbon.budget import Budget, Spending
+from nasray.carbon.host_record import HostRecord
 from nasray.carbon.intensity import CarbonIntensity
 from nasray.carbon.lease import OVERHEAD
-from nasray.carbon.snapshot_part import SnapshotPart
+from nasray.tune.energy.hosts import hosts_of, machine_of, this_host
 from nasray.tune.energy.leases import close_lease_here, open_lease_here
 from nasray.tune.energy.meter_actor import forget_meter, start_meters
 
@@ -48,62 +51,85 @@ class ClusterAccount(EnergyAccount):
         super().__init__(intensity, pue=pue, budget=budget, folder=folder)
         self._is_cross_checked = is_cross_checked
         self._next_look_s = 0.0
-        self._meters: dict[str, Any] = {}
+        self._session = uuid.uuid4().hex[:12]
+        self._host_of: dict[str, str] = {}  # by node
+        self._present: dict[str, Mapping[str, float]] = {}  # what each node offers
+        self._ended: dict[str, str] = {}  # when nodes left the cluster
+        self._meters: dict[str, Any] = {}  # by host
+        self._records: dict[str, HostRecord] = {}  # by host
         self._waiting: dict[Any, str] = {}
-        self._meter_ids: dict[str, str] = {}
-        self._since_s: dict[str, float] = {}
-        self._parts: dict[tuple[str, str], SnapshotPart] = {}
 
     def watch_new_nodes(self) -> None:
-        """Start meters on nodes that joined, looking for them every few seconds."""
+        """Start meters on hosts that joined or lost theirs, looking for them every few seconds."""
         if time.monotonic() < self._next_look_s:
             return
         self._next_look_s = time.monotonic() + _LOOK_S
-        new = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in self._meters]
-        for node, (meter, is_new) in start_meters(new, is_cross_checked=self._is_cross_checked).items():
+        self._look()
+        self._host_of |= hosts_of([node for node in self._present if node not in self._host_of])
+        for host, (meter, is_new) in start_meters(self._unmetered(), is_cross_checked=self._is_cross_checked).items():
+            where = {"host": host, "machine": machine_of(host), "session": self._session}
+            record = self._records.setdefault(host, HostRecord(where))
             try:  # a meter that was there before has counted what is not this account's
-                first = None if is_new else ray.get(meter.snapshot.remote(None), timeout=_TIMEOUT_S)
+                if not is_new:
+                    record.begin(ray.get(meter.snapshot.remote(None), timeout=_TIMEOUT_S))
             except (RayError, TimeoutError):
-                forget_meter(node)
+                forget_meter(host)
                 continue
-            self._meters[node] = meter
-            if first is not None:
-                self._parts[node, first["meter_id"]] = SnapshotPart(first)
+            self._meters[host] = meter
+            if host == this_host():
+                open_lease_here(OVERHEAD, "search overhead", is_new=True)
+
+    def _look(self) -> None:
+        """See which nodes are there, and note which have left."""
+        self._present = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        for node in self._host_of.keys() - self._present.keys():
+            self._ended.setdefault(node, now)
+
+    def _unmetered(self) -> dict[str, str]:
+        """Return hosts without a meter, each with the node to start it on: this process's own, if it is there."""
+        here = ray.get_runtime_context().get_node_id()
+        nodes = sorted(self._host_of.keys() & self._present.keys(), key=lambda node: node == here)
+        return {self._host_of[node]: node for node in nodes if self._host_of[node] not in self._meters}
 
     def _open(self) -> None:
         self._next_look_s = 0.0
         self._meters.clear()
         self.watch_new_nodes()
-        open_lease_here(OVERHEAD, "search overhead", is_new=True)
 
     def _close(self) -> None:
         close_lease_here()
 
     def _snapshots(self, *, is_final: bool) -> Iterable[Mapping[str, Any]]:
-        self.watch_new_nodes()
+        if is_final:
+            self._look()
+        else:
+            self.watch_new_nodes()
         # A meter that has not answered is not asked again, and holds up no other.
         asked = set() if is_final else set(self._waiting.values())
         self._waiting |= {
-            meter.snapshot.remote(self._since_s.get(node)): node
-            for node, meter in self._meters.items()
-            if node not in asked
+            meter.snapshot.remote(self._records[host].since_s): host
+            for host, meter in self._meters.items()
+            if host not in asked
         }
-        answers, _ = ray.wait(
-            list(self._waiting), num_returns=max(1, len(self._waiting)), timeout=_TIMEOUT_S if is_final else 0.0
-        )
+        timeout_s, asked_now = _TIMEOUT_S if is_final else 0.0, list(self._waiting)
+        # Where no meter is left there is nothing to wait for, which Ray refuses.
+        answers = ray.wait(asked_now, num_returns=len(asked_now), timeout=timeout_s)[0] if asked_now else []
         for answer in answers:
-            node = self._waiting.pop(answer)
+            host = self._waiting.pop(answer)
+            record = self._records[host]
             try:
                 snapshot: dict[str, Any] = ray.get(answer)
-            except RayError:  # the node is gone or its meter died; what it counted last stays
-                self._meters.pop(node, None)
-                forget_meter(node)
+            except RayError:  # the host is gone or its meter died; what it counted last stays
+                if self._meters.pop(host, None) is not None:
+                    forget_meter(host)
+                    yield from record.lost(self._ended)
                 continue
-            # A meter that Ray started again has other leases, and has to tell all of them once.
-            meter_id = snapshot["meter_id"]
-            is_same = self._meter_ids.setdefault(node, meter_id) == meter_id
-            self._since_s[node], self._meter_ids[node] = snapshot["duration_s"] if is_same else 0.0, meter_id
-            yield self._parts.setdefault((node, meter_id), SnapshotPart()).of(snapshot)
+            present = {node: offer for node, offer in self._present.items() if self._host_of.get(node) == host}
+            yield from record.take(snapshot, present, self._ended)
+        if self._ended:
+            for record in self._records.values():
+                yield from record.marked(self._ended)
 
 
 class BudgetStopper(tune.Stopper):

@@ -20,11 +20,14 @@ from nasray.tune.energy.settings import EnergySettings
 
 _IMAGES, _MAX_BATCH = 512, 128
 _SECONDS = 4.0
-_RAY_S, _TUNER_S = 8.0, 6.0
-"""What starting Ray with its meters takes, and the first trials of a Tuner, in seconds."""
-_ROW_BYTES = 1500
-_PARAMETER_BYTES = 4 * (2 * 3 + 1)
-"""On disk for each parameter of a training: two checkpoints of weights, average and momentum, and the result."""
+_RAY_S, _TUNER_S, _REPORT_S = 8.0, 6.0, 1.0
+"""What starting Ray with its meters takes, the first trials of a Tuner, and the report, in seconds."""
+REPORT = "report"
+_ROW_BYTES, _REPORT_BYTES = 1500, 5_000_000
+_WEIGHT_BYTES, _CHECKPOINT_BYTES = 4.3, 3 * 16
+"""On disk for each parameter of a training: its weights; and three checkpoints of weights, average and momentum."""
+_EXPORT_BYTES, _EXPORTED_BYTES = 250_000, 9.2
+"""Of an exported network beside its weights, as torch.export and ONNX: of each, and for each parameter."""
 
 T = TypeVar("T")
 
@@ -82,7 +85,17 @@ class Calibration:
         return None if energy_j is None else energy_j / self.energy.duration_s
 
     def stage(
-        self, name: str, worker_s: float, *, num_workers: int = 1, evaluations: int = 0, parameters: int = 0
+        self,
+        name: str,
+        worker_s: float,
+        *,
+        num_workers: int = 1,
+        evaluations: int = 0,
+        bytes_each: int = _ROW_BYTES,
+        parameters: int = 0,
+        trained_at_once: float = 1.0,
+        exports: int = 0,
+        exported_parameters: int = 0,
     ) -> StageEstimate:
         """Return the estimate of a stage, once the calibration is over.
 
@@ -91,23 +104,33 @@ class Calibration:
             worker_s: Seconds of work of all workers together.
             num_workers: How many share it.
             evaluations: Candidates that it evaluates.
-            parameters: Of the networks whose trainings are kept on disk.
+            bytes_each: What a candidate leaves on disk: its records and logs.
+            parameters: Of the networks that are trained and whose weights are kept, all together.
+            trained_at_once: Share of them that is being trained at any time, and so has checkpoints.
+            exports: Networks that it exports.
+            exported_parameters: Theirs, all together.
         """
+        exported = exports * _EXPORT_BYTES + exported_parameters * _EXPORTED_BYTES
         return StageEstimate(
             name=name,
             evaluations=evaluations,
             hours=worker_s / num_workers / 3600,
             energy_j=None if self.power_w is None else self.power_w * worker_s,
-            disk_bytes=evaluations * _ROW_BYTES + parameters * _PARAMETER_BYTES,
+            disk_bytes=round(evaluations * bytes_each + parameters * _WEIGHT_BYTES + exported),
+            checkpoint_bytes=round(parameters * min(1.0, trained_at_once) * _CHECKPOINT_BYTES),
         )
 
     def _start_up(self, num_stages: int) -> StageEstimate:
         return self.stage("start-up", _RAY_S + _TUNER_S * num_stages)
 
     def bill(self, stages: Sequence[StageEstimate], energy: EnergySettings, *, is_on_ray: bool = True) -> Bill:
-        """Return the bill, once the calibration is over; with the start of Ray and its Tuners where they are used."""
+        """Return the bill, once the calibration is over.
+
+        With the start of Ray and its Tuners where they are used, and with the report.
+        """
+        report = replace(self.stage(REPORT, _REPORT_S), disk_bytes=_REPORT_BYTES)
         return Bill(
-            stages=(*([self._start_up(len(stages))] if is_on_ray else []), *stages),
+            stages=(*([self._start_up(len(stages))] if is_on_ray else []), *stages, report),
             intensity=energy.intensity,
             pue=energy.pue,
             power_w=self.power_w,

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from nasray.carbon.lease import Lease, LeaseEnergy
-from nasray.tune.energy.meter_actor import meter_of_this_node
+from nasray.tune.energy.meter_actor import meter_of_this_host
 
 STAGE_NAMES = {"supernet": "supernet training", "final": "final training"}
 """What stages are called in the energy ledger, where that differs from their own names."""
@@ -85,7 +85,7 @@ def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLeas
     if _meter is not None and _meter[0] == node:
         _current = _opened(_meter[1], owner, stage)
     if _current is None:
-        meter = meter_of_this_node()
+        meter = meter_of_this_host()
         _meter = None if meter is None else (node, meter)
         _current = None if meter is None else _opened(meter, owner, stage)
     return _current
@@ -104,7 +104,9 @@ def _opened(meter: Any, owner: str, stage: str) -> OpenLease | None:
         attempt=next(_numbers),
     )
     try:
-        lease_id = ray.get(meter.open.remote(lease, _gpu_shares(context, reserved)), timeout=_TIMEOUT_S)
+        lease_id = ray.get(
+            meter.open.remote(lease, _gpu_shares(context, reserved), context.get_node_id()), timeout=_TIMEOUT_S
+        )
     except (RayError, ValueError, TimeoutError):
         return None
     return OpenLease(owner, meter, lease_id)

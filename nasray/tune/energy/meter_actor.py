@@ -1,10 +1,10 @@
-"""The one meter of each node, as a named actor of this job."""
+"""The one meter of each host, as a named actor of this job."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -14,44 +14,48 @@ from nasray.carbon.cross_check import CrossCheck
 from nasray.carbon.lease import Lease, LeaseEnergy
 from nasray.carbon.node_meter import NodeMeter
 from nasray.carbon.sensors import gpu_uuids
+from nasray.tune.energy.hosts import this_host
 
 _TICK_S = 1.0
 
 _started: dict[tuple[str, str], Any] = {}
-"""Meters by job and node. A handle that came by name alone would not keep its actor alive."""
+"""Meters by job and host. A handle that came by name alone would not keep its actor alive."""
 
 
 class MeterActor:
-    """Runs on a node: reads its counters once a second and charges leases.
+    """Runs on a host: reads its counters once a second and charges leases of all its nodes.
 
     Args:
-        node: Ray's id of the node.
-        is_cross_checked: Whether codecarbon measures the node as well.
+        host: Its name, see `this_host`.
+        is_cross_checked: Whether codecarbon measures the host as well.
     """
 
-    def __init__(self, node: str, is_cross_checked: bool) -> None:
-        self._meter = NodeMeter.of_this_machine(node=node)
+    def __init__(self, host: str, is_cross_checked: bool) -> None:
+        self._meter = NodeMeter.of_this_machine(node=host)
         if self._meter.has_unknown_idle_power:
             self._meter.calibrate()
         self._cross_check = CrossCheck.start() if is_cross_checked else None
         self._lease_of: dict[tuple[int, float], str] = {}
+        self._node_of: dict[str, str] = {}
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         threading.Thread(target=self._tick, name="nasray-meter", daemon=True).start()
 
-    def open(self, lease: Lease, gpus: Mapping[str, float]) -> str:
+    def open(self, lease: Lease, gpus: Mapping[str, float], node: str) -> str:
         """Start to charge a lease and return its id; an earlier lease of the same process ends.
 
         Args:
             lease: The lease, without GPUs.
             gpus: Reserved fractions by Ray's GPU ids.
+            node: Ray's id of the node that the process belongs to.
         """
         process = (lease.pid, lease.process_created_s)
         with self._lock:
             if process in self._lease_of:
                 self._meter.close(self._lease_of[process])
-            self._lease_of[process] = self._meter.open(lease.with_gpus(gpu_uuids(gpus)))
-            return self._lease_of[process]
+            lease_id = self._meter.open(lease.with_gpus(gpu_uuids(gpus)))
+            self._lease_of[process], self._node_of[lease_id] = lease_id, node
+            return lease_id
 
     def energy(self, lease_id: str) -> LeaseEnergy:
         """Return the energy of a lease so far."""
@@ -62,8 +66,14 @@ class MeterActor:
         return self._meter.close(lease_id)
 
     def snapshot(self, since_s: float | None) -> dict[str, Any]:
-        """Return everything charged so far, see `NodeMeter.snapshot`, with what codecarbon says beside it."""
-        snapshot = self._meter.snapshot(since_s)
+        """Return everything charged so far, see `NodeMeter.snapshot`.
+
+        With the `node` of each lease, and what codecarbon says beside it.
+        """
+        with self._lock:  # a lease that is just being opened has no node yet
+            snapshot = self._meter.snapshot(since_s)
+            for lease_id, entry in snapshot["leases"].items():
+                entry["node"] = self._node_of[lease_id]
         if self._cross_check is not None:
             snapshot["cross_check"] = self._cross_check.compare(snapshot)
         return snapshot
@@ -73,49 +83,49 @@ class MeterActor:
             self._meter.tick()
 
 
-def start_meters(nodes: Sequence[str], *, is_cross_checked: bool) -> dict[str, tuple[Any, bool]]:
-    """Start the meter of each node that has none in this job, without waiting for it.
+def start_meters(nodes: Mapping[str, str], *, is_cross_checked: bool) -> dict[str, tuple[Any, bool]]:
+    """Start the meter of each host that has none in this job, without waiting for it.
 
     A meter takes no processor, stays on its node, and ends with the job: it is this process that holds it.
 
     Args:
-        nodes: Ray's ids of the nodes.
+        nodes: Ray's id of the node to start it on, by host.
         is_cross_checked: Whether codecarbon measures as well.
 
     Returns:
-        By node the meter's handle, and whether it is new.
+        By host the meter's handle, and whether it is new.
     """
     actor, job = ray.remote(MeterActor), ray.get_runtime_context().get_job_id()
     found = {}
-    for node in nodes:
-        is_new = (job, node) not in _started
+    for host, node in nodes.items():
+        is_new = (job, host) not in _started
         if is_new:
-            _started[job, node] = actor.options(
-                name=_name(node),
+            _started[job, host] = actor.options(
+                name=_name(host),
                 get_if_exists=True,
                 num_cpus=0,
                 max_restarts=-1,
                 # Calls of many trials wait in line for the meter's own lock.
                 max_concurrency=4,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            ).remote(node, is_cross_checked)
-        found[node] = (_started[job, node], is_new)
+            ).remote(host, is_cross_checked)
+        found[host] = (_started[job, host], is_new)
     return found
 
 
-def forget_meter(node: str) -> None:
-    """Let go of a meter that died, so that the node may get another one."""
-    _started.pop((ray.get_runtime_context().get_job_id(), node), None)
+def forget_meter(host: str) -> None:
+    """Let go of a meter that died, so that the host may get another one."""
+    _started.pop((ray.get_runtime_context().get_job_id(), host), None)
 
 
-def meter_of_this_node() -> Any | None:
-    """Return the meter of the node that this process runs on, or None if nobody started one."""
+def meter_of_this_host() -> Any | None:
+    """Return the meter of the host that this process runs on, or None if nobody started one."""
     if not ray.is_initialized():
         return None
     with contextlib.suppress(ValueError):
-        return ray.get_actor(_name(ray.get_runtime_context().get_node_id()))
+        return ray.get_actor(_name(this_host()))
     return None
 
 
-def _name(node: str) -> str:
-    return f"nasray-meter-{node}"
+def _name(host: str) -> str:
+    return f"nasray-meter-{host}"

@@ -154,7 +154,7 @@ def test_metered_tells_what_a_block_costs(cluster, tmp_path) -> None:
 
 
 def test_metered_without_a_meter_is_unavailable_never_zero(cluster, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("nasray.tune.energy.leases.meter_of_this_node", lambda: None)
+    monkeypatch.setattr("nasray.tune.energy.leases.meter_of_this_host", lambda: None)
     monkeypatch.setattr("nasray.tune.energy.leases._current", None)
     monkeypatch.setattr("nasray.tune.energy.leases._meter", None)
     with metered(owner="test") as window:
