@@ -23,9 +23,11 @@ from nasray.differentiable.relaxation import RELAXATIONS
 from nasray.records import RunDirectory
 from nasray.report import write_report
 from nasray.report.anytime import METHOD
-from nasray.report.anytime_table import anytime_table, comparison_sentences
+from nasray.report.anytime_adaptive import budget_sentences
+from nasray.report.anytime_table import anytime_table, comparison_sentences, kinds
 from nasray.training.config import TrainingConfig
 from nasray.tune.cli_errors import exit_status
+from nasray.tune.disk_space import check_room
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.ms_ranas import MSRanasRun, new_run_path
@@ -36,6 +38,7 @@ from nasray.tune.program import (
     Address,
     DryRun,
     JsonFile,
+    MaxDiskGb,
     NoProgress,
     NumWorkers,
     Resume,
@@ -102,6 +105,10 @@ def main(
     measure_energy: Annotated[
         bool, Option("--measure-energy", help="Measure the energy of each exit too, if the device has a counter.")
     ] = False,
+    inference_budget: Annotated[
+        list[float] | None,
+        Option(help="Multiply-adds for an image that are expected; by default all that exits cost. Repeatable."),
+    ] = None,
     training_workers: Annotated[int, Option(min=1, help="Data-parallel workers of a final training.")] = 1,
     place: energy_options.Place = "world",
     pue: energy_options.Pue = 1.0,
@@ -109,6 +116,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
     resume: Resume = False,
@@ -126,7 +134,9 @@ def main(
     settings = changed(PRESETS[preset](), locals())
     # The preset's limit keeps large data sets quick; the bundled digits are small anyway.
     images = load_image_data(data, max_train=settings.max_train if data else max_train, resolution=resolution)
-    run = MSRanasRun(settings, images, seeds=seeds or [0], measures_energy=measure_energy)
+    run = MSRanasRun(
+        settings, images, seeds=seeds or [0], measures_energy=measure_energy, budgets_macs=inference_budget or ()
+    )
     cpus, gpus = local_resources()
     device = "cuda" if gpus else "cpu"
     if address is None:
@@ -141,6 +151,7 @@ def main(
     num_workers = min(workers or gpus, gpus) if gpus else workers or cpus
     bill = ms_ranas_bill(run, energy, num_workers=num_workers, device=device)
     say(console, *bill.lines(budget))
+    check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
     records = RunDirectory.create(
@@ -153,7 +164,7 @@ def main(
         resume=resume,
     )
     try:
-        with recorded(records, console, bill):
+        with recorded(records, console, bill, max_disk_gb=max_disk_gb):
             results = run.execute(
                 records,
                 StageProgress(console, is_quiet=no_progress),
@@ -166,6 +177,7 @@ def main(
     finally:
         write_report(records)
     console.print(anytime_table(results["networks"]))
+    say(console, *budget_sentences(kinds(results["networks"]), results["budgets"]))
     say(console, *comparison_sentences(results["comparisons"]), *records.run.get("spent", ()))
     say(console, f"Report: {records.path / 'report.html'}")
     if json_file:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nasray.models.anytime import AnytimeNetwork, ExitSequence
+from nasray.models.anytime_adaptive import AdaptiveResult, adaptive_predict
+from nasray.models.anytime_thresholds import ExitPolicy
 
 Measure = Callable[[nn.Module], float]
 """Measures one forward pass of a module, for a fixed input shape."""
@@ -82,20 +84,21 @@ def measure_exits(
 
 
 class AnytimePredictor:
-    """Predicts with the last exit that a budget allows, computing nothing that this exit does not need.
+    """Predicts within a budget: with the last exit that it allows, or letting images leave that an exit is sure of.
 
     Args:
         network: In eval mode.
         costs: Of its exits.
+        policies: Confidence thresholds that were calibrated for several budgets.
 
     Raises:
         ValueError: If the costs are of another number of exits.
     """
 
-    def __init__(self, network: AnytimeNetwork, costs: ExitCosts) -> None:
+    def __init__(self, network: AnytimeNetwork, costs: ExitCosts, policies: Sequence[ExitPolicy] = ()) -> None:
         if len(costs.macs) != network.num_exits:
             raise ValueError(f"`costs` must be of {network.num_exits} exits, got {len(costs.macs)}.")
-        self.network, self.costs = network, costs
+        self.network, self.costs, self.policies = network, costs, tuple(policies)
 
     def predict(
         self,
@@ -135,6 +138,27 @@ class AnytimePredictor:
             ((name, budget),) = given.items()
             exit = self.exit_within(name, budget, batch_size=len(x_BCHW))
         return self.network.predict(x_BCHW, exit=exit)
+
+    def predict_within_mean(self, x_BCHW: Tensor, *, mean_macs: float) -> AdaptiveResult:
+        """Return logits of the exit at which each image leaves, with the dearest policy that a budget allows.
+
+        Args:
+            x_BCHW: Images, at least one.
+            mean_macs: Multiply-adds to spend on an image in the mean at most, if images are as those of the
+                calibration.
+
+        Raises:
+            ValueError: If no policy is as cheap, or the network is in training mode.
+        """
+        fitting = [policy for policy in self.policies if policy.mean_macs <= mean_macs]
+        if not fitting:
+            cheapest = min((policy.mean_macs for policy in self.policies), default=None)
+            raise ValueError(
+                "`mean_macs` must be at least that of the cheapest policy, "
+                f"{'of which there is none' if cheapest is None else f'{cheapest:,.6g}'}, got {mean_macs:,.6g}."
+            )
+        policy = max(fitting, key=lambda policy: policy.mean_macs)
+        return adaptive_predict(self.network, x_BCHW, policy.thresholds)
 
     def exit_within(self, name: str, budget: float, *, batch_size: int = 1) -> int:
         """Return the last exit that a budget allows.

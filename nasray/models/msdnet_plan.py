@@ -12,8 +12,8 @@ from functools import cached_property
 
 from nasray.models.anytime import IMAGE, needed_parts
 from nasray.spaces.multi_scale_costs import Convolution, linear, total_macs, total_parameters
+from nasray.spaces.multi_scale_layout import MOST_CHANNELS, MOST_LAYERS
 
-_CLASSIFIER_CHANNELS = 128
 _REDUCTION = 0.5
 """Share of the channels that a transition keeps."""
 
@@ -32,6 +32,7 @@ class MSDNetSettings:
         num_classes: K, outputs of a classifier.
         in_channels: Channels of the input image.
         resolution: Side of the square input image, in pixels.
+        classifier_channels: Of the two convolutions of a classifier; 128 are published.
 
     Raises:
         ValueError: If a number is not positive, or there are fewer layers than scales.
@@ -50,11 +51,14 @@ class MSDNetSettings:
     num_classes: int = 10
     in_channels: int = 3
     resolution: int = 32
+    classifier_channels: int = 128
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+            if not 1 <= value <= MOST_CHANNELS:
+                raise ValueError(f"`{name}` must be from 1 to {MOST_CHANNELS}, got {value}.")
+        if self.num_layers > MOST_LAYERS or self.blocks > MOST_LAYERS:
+            raise ValueError(f"`blocks` must make at most {MOST_LAYERS} layers, got {self.num_layers}.")
         if self.num_layers < self.scales:
             raise ValueError(
                 f"`scales` must be at most the number of layers, {self.num_layers}, got {self.scales}. Add blocks."
@@ -228,6 +232,7 @@ def _transition(settings: MSDNetSettings, layer: int, scale: int, channels: int,
 
 def _classifier(settings: MSDNetSettings, exit: int, channels: int, before: str) -> Part:
     side = settings.side(settings.scales)
-    first = Unit(in_channels=channels, out_channels=_CLASSIFIER_CHANNELS, stride=2, side=side)
-    second = Unit(in_channels=_CLASSIFIER_CHANNELS, out_channels=_CLASSIFIER_CHANNELS, stride=2, side=-(-side // 2))
+    width = settings.classifier_channels
+    first = Unit(in_channels=channels, out_channels=width, stride=2, side=side)
+    second = Unit(in_channels=width, out_channels=width, stride=2, side=-(-side // 2))
     return Part(name=f"exit_{exit}", inputs=(before,), branches=((first, second),), num_classes=settings.num_classes)

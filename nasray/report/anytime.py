@@ -6,8 +6,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nasray.report.anytime_adaptive import adaptive_traces, differences, within_budgets
 from nasray.report.anytime_searches import searches
-from nasray.report.anytime_table import COST_NAMES, DIFFERENCES, RIVALS, Kind, accuracy_text, difference_text, kinds
+from nasray.report.anytime_table import COST_NAMES, Kind, accuracy_text, kinds
 from nasray.report.figures import Trace, styled_figure
 from nasray.report.genotype_drawing import draw_genotype, draw_layout
 from nasray.report.markup import Html, element, join
@@ -44,14 +45,16 @@ def anytime(results: Mapping[str, Any] | None, figures: Figures) -> list[Html]:
             element(
                 "p",
                 "Lines join the exits, means over seeds with the standard deviation of the accuracy; small "
-                "marks are single networks.",
+                "marks are single networks. Against MACs, thin dashed lines are those of the best network of a kind if "
+                "images leave at the first exit that is sure of them, at their mean cost.",
                 class_="note",
             ),
             figures.place(exits_figure(groups), "Test accuracy of each exit against its cost; tabulated below."),
             exits_table(groups),
             _details("Every network", networks_table(results["networks"])),
         ),
-        _differences(results.get("comparisons", [])),
+        *within_budgets(groups, results.get("budgets")),
+        differences(results.get("comparisons", [])),
         *_ablation(groups, figures),
         _cells(results["networks"]),
         _section("Searches", *searches(results.get("searches", []), figures)),
@@ -62,6 +65,7 @@ def exits_figure(groups: Sequence[Kind]) -> go.Figure:
     """Draw test accuracy over the cost of each exit: a line for each kind, small marks for its networks."""
     names = [name for name in COST_NAMES if all(exit.costs[name] is not None for kind in groups for exit in kind.exits)]
     traces = [trace for series, kind in enumerate(groups) for trace in _curve(kind, series, names)]
+    traces += adaptive_traces(groups)
     axes = {name: {"title": quantity(name).title, "tickformat": quantity(name).tick_format} for name in names}
     return styled_figure(
         traces,
@@ -182,28 +186,6 @@ def _measured(groups: Sequence[Kind]) -> list[str]:
 
 def _share(value: float | None, whole: float | None) -> str:
     return MISSING if value is None or not whole else f"{100 * value / whole:.0f} %"
-
-
-def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Html:
-    heading = "Found networks against their rivals"
-    if not comparisons:
-        return _section(heading, _empty("No rival was trained."))
-    rows = [
-        [
-            comparison["variant"],
-            f"{RIVALS[comparison['rival']]} ({comparison['num_rivals']})",
-            f"{comparison['macs_ratio']:.2f}",
-            *(difference_text(comparison["differences"][name]) for name in DIFFERENCES),
-        ]
-        for comparison in comparisons
-    ]
-    heads = ["Search", "Rival", "MACs against the found", *(text.capitalize() for text in DIFFERENCES.values())]
-    note = (
-        "Accuracy of the found network less the rival's in points, seed by seed: mean and standard deviation. Budgets "
-        "are multiply-adds up to the dearest last exit; a network that has no answer yet guesses."
-    )
-    caption = "Differences in test accuracy"
-    return _section(heading, element("p", note, class_="note"), table(heads, rows, caption=caption, num_text=2))
 
 
 def _ablation(groups: Sequence[Kind], figures: Figures) -> list[Html]:

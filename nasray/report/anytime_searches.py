@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasray.report.figures import Trace, styled_figure
 from nasray.report.markup import Html
-from nasray.report.quantities import format_duration, format_metric
+from nasray.report.quantities import MISSING, format_duration, format_metric
 from nasray.report.sections import Figures
 from nasray.report.tables import table
 
@@ -34,7 +34,7 @@ def searches(found: Sequence[Mapping[str, Any]], figures: Figures) -> list[Html]
             search["name"],
             str(len(search["history"])),
             *(format_metric(name, last.get(name)) for name in metrics),
-            *(f"{last[name]:.0f}" for name in ("num_skips", "num_poolings")),
+            *(MISSING if name not in last else f"{last[name]:.0f}" for name in ("num_skips", "num_poolings")),
             format_duration(search["seconds"]),
         ]
         for search, last in zip(found, lasts, strict=True)

@@ -113,17 +113,23 @@ def anytime_table(networks: Sequence[Mapping[str, Any]]) -> Table:
 
 def accuracy_text(summary: ExitSummary) -> str:
     """Write a mean accuracy in percent, with its standard deviation if there is one."""
-    spread = "" if summary.accuracy_std is None else f" \N{PLUS-MINUS SIGN} {100 * summary.accuracy_std:.2f}"
-    return f"{100 * summary.accuracy:.2f}{spread}"
+    return spread_text(summary.accuracy, summary.accuracy_std)
+
+
+def spread_text(mean: float, std: float | None) -> str:
+    """Write a mean share in percent, with its standard deviation if there is one."""
+    return f"{100 * mean:.2f}" + ("" if std is None else f" \N{PLUS-MINUS SIGN} {100 * std:.2f}")
 
 
 def comparison_sentences(comparisons: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Say, for each rival of each way to search, by how many points found networks are better or worse."""
     for comparison in comparisons:
+        shares = comparison["first_exit_share"]
         parts = [f"{difference_text(comparison['differences'][name])} {text}" for name, text in DIFFERENCES.items()]
         yield (
-            f"Found minus {RIVALS[comparison['rival']]} at {comparison['macs_ratio']:.2f}x the multiply-adds "
-            f"({comparison['variant']}), in points: {'; '.join(parts)}."
+            f"Found minus {RIVALS[comparison['rival']]} at {comparison['macs_ratio']:.2f}x the multiply-adds and "
+            f"{comparison['parameters_ratio']:.2f}x the parameters, exit 1 at {shares['rival']:.0%} of the last exit's "
+            f"multiply-adds (found {shares['found']:.0%}; {comparison['variant']}), in points: {'; '.join(parts)}."
         )
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from nasray.data import Batches, ImageData
-from nasray.models.anytime_metrics import area_under_curve
+from nasray.data import Batches, ImageData, Split
 from nasray.models.msdnet import MSDNet
 from nasray.models.msdnet_plan import MSDNetPlan
 from nasray.models.multi_scale_network import AUXILIARY, MultiScaleNetwork
 from nasray.spaces.multi_scale_plan import MultiScalePlan
 from nasray.training.config import TrainingConfig
-from nasray.training.exit_evaluation import evaluate_exits
+from nasray.training.exit_adaptive import adaptive_results
+from nasray.training.exit_evaluation import ExitEvaluation, evaluate_exits
 from nasray.training.exit_losses import auxiliary_cross_entropy, exit_cross_entropy
 from nasray.training.jobs import Place, RunningJob, Weights
 
@@ -46,7 +47,6 @@ class ExitJob:
         cutout_px: Side of the square that is cut out of training images; 0 cuts nothing.
         drop_path: Probability to which drop path rises; MSDNet has none.
         auxiliary_weight: Of the auxiliary head's loss, where the plan has one.
-        max_macs: Upper end of the budgets under the accuracy curve; None for the cost of the last exit.
         seed: Of weights, shuffling, augmentation and drop path.
 
     Raises:
@@ -61,7 +61,6 @@ class ExitJob:
     cutout_px: int = 0
     drop_path: float = 0.0
     auxiliary_weight: float = 0.4
-    max_macs: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,37 +89,61 @@ class ExitJob:
         running.drop_path = self.drop_path
         return running
 
-    def final_metrics(self, running: RunningJob, data: ImageData, place: Place) -> dict[str, float]:
-        """Return what `metric_names` lists, on the test images."""
+    def final_metrics(self, running: RunningJob, data: ImageData, place: Place) -> dict[str, Any]:
+        """Return what `metric_names` lists: of the held-out images, to choose networks by, and of the test images.
+
+        Raises:
+            ValueError: If no image is held out.
+        """
         network = running.trainer.evaluated.eval()
         assert isinstance(network, MultiScaleNetwork | MSDNet)
-        batches = Batches(
-            data.test,
-            data,
-            batch_size=256,
-            device=place.device,
-            channels_last=True,
-            num_workers=place.decode_threads,
+
+        def evaluated(split: Split) -> ExitEvaluation:
+            return evaluate_exits(
+                network,
+                Batches(
+                    split,
+                    data,
+                    batch_size=256,
+                    device=place.device,
+                    channels_last=True,
+                    num_workers=place.decode_threads,
+                ),
+            )
+
+        holdout, test = evaluated(data.holdout), evaluated(data.test)
+        exits = range(1, network.num_exits + 1)
+        metrics: dict[str, Any] = {
+            accuracy_name(exit, split): accuracy
+            for split, found in (("holdout", holdout), ("test", test))
+            for exit, accuracy in zip(exits, found.accuracies, strict=True)
+        }
+        adaptive = adaptive_results(
+            holdout,
+            test,
+            exit_macs=[self.plan.exit_macs(exit) for exit in exits],
+            cumulative_macs=[self.plan.cumulative_macs(exit) for exit in exits],
         )
-        accuracies = evaluate_exits(network, batches).accuracies
-        macs = [self.plan.exit_macs(exit) for exit in range(1, len(accuracies) + 1)]
-        area = area_under_curve(macs, accuracies, max_macs=self.max_macs or macs[-1], unanswered=1 / data.num_classes)
-        by_exit = {accuracy_name(exit): accuracy for exit, accuracy in enumerate(accuracies, start=1)}
-        return {"test_accuracy": accuracies[-1], "area_under_curve": area, **by_exit}
+        return metrics | {"test_accuracy": test.accuracies[-1], "adaptive": adaptive}
 
 
 def metric_names(plan: ExitPlan) -> list[str]:
     """Return what a job measures at its end.
 
-    `test_accuracy` is the last exit's; `area_under_curve` is the mean accuracy over all budgets up to `max_macs`, with
-    guesses where not even exit 1 fits; `test_accuracy_exit_1` and so on are those of every exit.
+    `holdout_accuracy_exit_1`, `test_accuracy_exit_1` and so on are those of every exit on the held-out and the test
+    images; `test_accuracy` is the last exit's; `adaptive` is what `nasray.training.exit_adaptive` makes of them.
     """
-    return ["test_accuracy", "area_under_curve", *(accuracy_name(exit) for exit in range(1, num_exits(plan) + 1))]
+    exits = range(1, num_exits(plan) + 1)
+    return [
+        *(accuracy_name(exit, split) for split in ("holdout", "test") for exit in exits),
+        "test_accuracy",
+        "adaptive",
+    ]
 
 
-def accuracy_name(exit: int) -> str:
-    """Return the name of an exit's test accuracy among the metrics. Exits count from 1."""
-    return f"test_accuracy_exit_{exit}"
+def accuracy_name(exit: int, split: str) -> str:
+    """Return the name of an exit's accuracy on "holdout" or "test" images among the metrics. Exits count from 1."""
+    return f"{split}_accuracy_exit_{exit}"
 
 
 def num_exits(plan: ExitPlan) -> int:

@@ -13,10 +13,8 @@ import torch
 
 from nasray.carbon.bill import Bill
 from nasray.data import ImageData
-from nasray.differentiable.expected_cost import CostTerm, macs_table
 from nasray.differentiable.memory import check_memory, search_memory_bytes
 from nasray.differentiable.search_job import SearchJob
-from nasray.hardware.device import check_device
 from nasray.records import RunDirectory
 from nasray.report import write_report
 from nasray.report.anytime import FILE
@@ -26,9 +24,12 @@ from nasray.training.exit_jobs import metric_names
 from nasray.tune.batch_search import note_budget
 from nasray.tune.cli_errors import TrialError
 from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.ms_ranas_checks import check_run
+from nasray.tune.ms_ranas_comparison import compare
 from nasray.tune.ms_ranas_costs import cost_terms
+from nasray.tune.ms_ranas_curves import FRONT_OBJECTIVES, evaluation
 from nasray.tune.ms_ranas_networks import TrainedNetwork, trained_networks
-from nasray.tune.ms_ranas_results import ExitWriter, best_of_each, compare, evaluation
+from nasray.tune.ms_ranas_results import ExitWriter
 from nasray.tune.ms_ranas_search import GenotypeTask, search_genotypes
 from nasray.tune.ms_ranas_settings import COSTS, MSRanasSettings, Variant
 from nasray.tune.progress import StageProgress
@@ -47,34 +48,26 @@ class MSRanasRun:
         data: Data set.
         seeds: All searches and trainings, for each.
         measures_energy: Whether to measure the energy of each exit at the end, where the device has a counter.
+        budgets_macs: Multiply-adds for an image that are expected, each as likely, for the expected accuracy; none for
+            all from the cheapest exit of the run to its dearest one.
 
     Raises:
         ValueError: If seeds are negative or repeated, or numbers do not fit each other or the data.
     """
 
     def __init__(
-        self, settings: MSRanasSettings, data: ImageData, *, seeds: Sequence[int], measures_energy: bool = False
+        self,
+        settings: MSRanasSettings,
+        data: ImageData,
+        *,
+        seeds: Sequence[int],
+        measures_energy: bool = False,
+        budgets_macs: Sequence[float] = (),
     ) -> None:
-        if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            raise ValueError(f"`seeds` must be different whole numbers of at least 0, got {list(seeds)}.")
-        check_device(settings.latency_device)
+        check_run(settings, data, seeds=seeds, budgets_macs=budgets_macs)
         self.settings, self.data, self.seeds = settings, data, tuple(seeds)
         self.variants, self._measures_energy = settings.variants, measures_energy
-        if len(set(self.variants)) < len(self.variants):
-            raise ValueError(
-                f"`exits` must not repeat, got {settings.layers - 1}, which stands for all of them, twice."
-            )
-        for variant in self.variants:
-            cutout_px = max(variant.cutout_px, settings.final_cutout(variant))
-            if cutout_px >= data.resolution:
-                raise ValueError(
-                    f"`cutout` must be below {data.resolution} pixels, the side of the images, got {cutout_px}. Half "
-                    "of it is usual."
-                )
-            settings.final_layout(variant, data)
-            if settings.cost == "macs" and variant.cost_weight:  # a target out of reach shows before anything starts
-                layout = settings.search_layout(variant, data)
-                CostTerm(table=macs_table(layout), weight=variant.cost_weight, target=settings.cost_target)
+        self._budgets_macs = tuple(budgets_macs)
 
     @property
     def search_layouts(self) -> dict[Variant, MultiScaleSettings]:
@@ -115,7 +108,8 @@ class MSRanasRun:
         order = "first" if search.order == 1 else "second"
         return [
             f"Data: {self.data.name}, {len(self.data.train):,} images of {self.data.resolution}x{self.data.resolution} "
-            f"pixels to search and train on, {len(self.data.test):,} to test on.",
+            f"pixels to search and train on, {len(self.data.holdout):,} held out to choose by, "
+            f"{len(self.data.test):,} to test on.",
             f"Searches: {len(self.variants)} with {len(self.seeds)} seed(s), {settings.layers} layers of "
             f"{settings.num_nodes}-node cells, {settings.channels} channels, {order} order, {search.epochs} epochs at "
             f"batch {search.batch_size}, up to {memory / 2**20:,.0f} MiB each.",
@@ -167,13 +161,7 @@ class MSRanasRun:
             account.refresh(now=True)
         run.write_json(FILE, results)
         run.update(status="done")
-        run.write_front(
-            [
-                {"name": "area_under_curve", "unit": "fraction", "direction": "maximize"},
-                *({"name": name, "unit": "count", "direction": "minimize"} for name in ("macs", "parameters")),
-                {"name": "latency_ms", "unit": "ms", "direction": "minimize"},
-            ]
-        )
+        run.write_front(FRONT_OBJECTIVES)
         write_report(run)
         return results
 
@@ -227,26 +215,16 @@ class MSRanasRun:
         self, stages: Stages, networks: Sequence[TrainedNetwork], searches: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Any]:
         """Measure every network, export the best, and compare."""
-        writer = ExitWriter(
-            stages, self.data, device=self.settings.latency_device, measures_energy=self._measures_energy
-        )
-        by_name = {network.name: network for network in networks}
-        with stages.timed("export", self.settings.latency_device), stages.progress.shown():
-            bar = stages.progress.bar("export", 2 * len(networks))
-            rows = []
-            for number, network in enumerate(networks, start=1):
-                rows.append(writer.write(network))
-                bar.move(number, f"measured {network.name}")
-            best = best_of_each(rows, ("found", "msdnet"))
-            for number, name in enumerate(best, start=1):
-                row = next(row for row in rows if row["name"] == name)
-                row["model_dir"] = writer.export(by_name[name], row)
-                bar.move(len(networks) * (1 + number / len(best)), f"exported {name}")
+        device = self.settings.latency_device
+        writer = ExitWriter(stages, self.data, device=device, measures_energy=self._measures_energy)
+        with stages.timed("export", device), stages.progress.shown():
+            rows, budgets = writer.write_all(networks, budgets_macs=self._budgets_macs)
         stages.run.append_evaluations([evaluation(row) for row in rows])
         return {
             "variants": [asdict(variant) | {"label": variant.label} for variant in self.variants],
             "searches": [{"name": name, **outcome} for name, outcome in searches.items()],
             "networks": rows,
+            "budgets": budgets,
             "comparisons": compare(rows, num_classes=self.data.num_classes),
         }
 

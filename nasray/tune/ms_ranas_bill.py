@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from dataclasses import replace
 
@@ -26,7 +27,8 @@ _MEASURE_S, _EXPORT_S = 0.3, 8.0
 def ms_ranas_bill(run: MSRanasRun, energy: EnergySettings, *, num_workers: int, device: str = "cpu") -> Bill:
     """Return what a run will probably cost, after a calibration of some seconds for each layout.
 
-    Rivals are taken to train as long as a random architecture does. The cost of a measured table is left out.
+    Rivals are taken to train as long as a random architecture does, an MSDNet for each way to search. The cost of a
+    measured table is left out.
 
     Args:
         run: The run.
@@ -38,36 +40,49 @@ def ms_ranas_bill(run: MSRanasRun, energy: EnergySettings, *, num_workers: int, 
     variants = run.variants
     finals = [settings.final_layout(variant, run.data) for variant in variants]
     with Calibration(device=device) as calibration:
-        searches_s = {
-            layout: _search_s(calibration, run, layout) for layout in dict.fromkeys(run.search_layouts.values())
-        }
+        searches = {layout: _search(calibration, run, layout) for layout in dict.fromkeys(run.search_layouts.values())}
         trainings_s = {layout: _training_s(calibration, run, layout) for layout in dict.fromkeys(finals)}
-    search_s = num_seeds * sum(searches_s[run.search_layouts[variant]] for variant in variants)
-    rivals = settings.num_random + 1
-    final_s = num_seeds * sum(rivals * trainings_s[layout] for layout in finals)
-    num_networks = rivals * num_seeds * len(variants)
-    if settings.has_msdnet:
-        final_s += num_seeds * sum(trainings_s.values())
-        num_networks += num_seeds * len(trainings_s)
+    search_s = num_seeds * sum(searches[run.search_layouts[variant]][0] for variant in variants)
+    # Until all searches have ended, each keeps two checkpoints; a third is written before the older one goes.
+    states_bytes = num_seeds * sum(searches[run.search_layouts[variant]][1] for variant in variants)
+    states_bytes = 2 * states_bytes + max(state_bytes for _, state_bytes in searches.values())
+    for_each = 1 + settings.num_random + settings.has_msdnet
+    final_s = num_seeds * for_each * sum(trainings_s[layout] for layout in finals)
+    num_networks = num_seeds * for_each * len(variants)
     exits = max(layout.exits for layout in finals)
-    exported = len(variants) + len(trainings_s) * settings.has_msdnet
-    parameters = sum(_random_plan(layout).parameters for layout in finals) * rivals * num_seeds
+    exported = len(variants) * (1 + settings.has_msdnet)
+    parameters = sum(_random_plan(layout).parameters for layout in finals) * for_each * num_seeds
+    searching = calibration.stage("search", search_s, num_workers=min(num_workers, num_seeds * len(variants)))
     stages = [
-        calibration.stage("search", search_s, num_workers=min(num_workers, num_seeds * len(variants))),
-        calibration.stage("final", final_s, num_workers=min(num_workers, num_networks), parameters=parameters),
-        calibration.stage("export", exits * (num_networks * _MEASURE_S + exported * _EXPORT_S)),
+        replace(searching, checkpoint_bytes=states_bytes),
+        calibration.stage(
+            "final",
+            final_s,
+            num_workers=min(num_workers, num_networks),
+            parameters=parameters,
+            trained_at_once=num_workers / num_networks,
+        ),
+        calibration.stage(
+            "export",
+            exits * (num_networks * _MEASURE_S + exported * _EXPORT_S),
+            exports=exits * exported,
+            # An exit's files hold what leads to it, on average about half of the network.
+            exported_parameters=round(exits * exported * parameters / num_networks / 2),
+        ),
     ]
     return calibration.bill(stages, energy)
 
 
-def _search_s(calibration: Calibration, run: MSRanasRun, layout: MultiScaleSettings) -> float:
-    """Return how long one worker would search, from epochs of two steps."""
+def _search(calibration: Calibration, run: MSRanasRun, layout: MultiScaleSettings) -> tuple[float, int]:
+    """Return how long one worker would search, from epochs of two steps, and the bytes of a checkpoint."""
     config, data = run.settings.search, run.data
     quiet = replace(config, monitor=None, stops_at_collapse=False)
     running = SearchJob(settings=layout, config=quiet).start(_some(data, 4 * config.batch_size), calibration.place)
     epoch_s = calibration.seconds_each(lambda _: running.run_epoch(), itertools.count())
     steps = max(1, int(len(data.train) * config.weights_share) // config.batch_size)
-    return epoch_s / running.steps_per_epoch * steps * config.epochs
+    state = io.BytesIO()
+    torch.save(running.state_dict(), state)
+    return epoch_s / running.steps_per_epoch * steps * config.epochs, state.tell()
 
 
 def _training_s(calibration: Calibration, run: MSRanasRun, layout: MultiScaleSettings) -> float:

@@ -35,7 +35,7 @@ def _quick() -> MSRanasSettings:
         channels=8,
         exits=(4,),
         cutouts_px=(0,),
-        search=SearchConfig(epochs=15, batch_size=64, learning_rate=0.05, alpha_learning_rate=6e-3),
+        search=SearchConfig(epochs=15, frozen_epochs=5, batch_size=64, learning_rate=0.05, alpha_learning_rate=6e-3),
         final=sgd_recipe(epochs=30, batch_size=64, learning_rate=0.05),
         num_random=2,
         max_train=5000,

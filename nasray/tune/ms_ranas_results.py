@@ -1,9 +1,9 @@
-"""What an MS-RANAS run ends with: every network measured exit by exit, the best exported, and all compared."""
+"""What an MS-RANAS run ends with: every network measured exit by exit, and the best exported."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,14 +15,19 @@ from nasray.hardware.inference_energy import has_counter, measure_inference_ener
 from nasray.hardware.latency import measure_latency
 from nasray.models.anytime_budget import ExitCosts, Measure, measure_exits
 from nasray.models.anytime_export import export_exits
-from nasray.models.anytime_metrics import area_under_curve
+from nasray.models.anytime_policies import thresholds_from_json
+from nasray.models.anytime_thresholds import ExitPolicy
 from nasray.models.msdnet_plan import MSDNetPlan
 from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.spaces.multi_scale_plan import MultiScalePlan
 from nasray.training.exit_jobs import ExitNetwork, ExitPlan, accuracy_name, load_exit_weights
 from nasray.tune.checkpoints import load_weights
-from nasray.tune.ms_ranas_networks import GROUPS, Group, TrainedNetwork
+from nasray.tune.ms_ranas_curves import with_curves
+from nasray.tune.ms_ranas_networks import GROUPS, TrainedNetwork
 from nasray.tune.stages import Stages
+
+EXPORTED = ("found", "msdnet")
+"""Groups whose best networks are exported."""
 
 _LATENCY_S, _ROUNDS = 0.05, 3
 """Time for a measurement of an exit's latency, and how many are made in turns."""
@@ -44,6 +49,31 @@ class ExitWriter:
         few = data.test.subset(torch.arange(min(8, len(data.test))))
         self._example_BCHW = next(iter(Batches(few, data, batch_size=8, num_workers=1)))[0]
 
+    def write_all(
+        self, networks: Sequence[TrainedNetwork], *, budgets_macs: Sequence[float] = ()
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Measure every network, export the best that were found and the best MSDNets; returns what `with_curves` does.
+
+        Args:
+            networks: All that the run trained.
+            budgets_macs: See `with_curves`.
+        """
+        bar = self._stages.progress.bar("export", 2 * len(networks))
+        measured = []
+        for number, network in enumerate(networks, start=1):
+            measured.append(self.write(network))
+            bar.move(number, f"measured {network.name}")
+        rows, budgets = with_curves(measured, num_classes=self._data.num_classes, budgets_macs=budgets_macs)
+        best = [
+            (network, row)
+            for network, row in zip(networks, rows, strict=True)
+            if row["is_best"] and row["group"] in EXPORTED
+        ]
+        for number, (network, row) in enumerate(best, start=1):
+            row["model_dir"] = self.export(network, row)
+            bar.move(len(networks) * (1 + number / len(best)), f"exported {network.name}")
+        return rows, budgets
+
     def write(self, trained: TrainedNetwork) -> dict[str, Any]:
         """Return the row of a network, with the accuracy and the measured costs of each exit."""
         plan = trained.job.plan
@@ -54,18 +84,26 @@ class ExitWriter:
             "group": trained.group,
             "label": GROUPS[trained.group],
             "variant": trained.variant,
+            "rival_of": list(trained.rival_of),
             "seed": trained.seed,
             "cutout_px": trained.job.cutout_px,
             "arch_id": network_id(plan),
             "genotype": plan.genotype.to_json() if isinstance(plan, MultiScalePlan) else None,
             "layout": plan.settings.to_drawing() if isinstance(plan, MultiScalePlan) else None,
             "settings": asdict(plan.settings),
-            "area_under_curve": outcome["area_under_curve"],
+            "parameters": plan.parameters,
             "training_s": outcome["seconds"],
             "energy_j": outcome.get("energy_j"),
             "carbon_g": outcome.get("carbon_g"),
             "model_dir": None,
-            "exits": exit_rows(costs, [outcome[accuracy_name(exit + 1)] for exit in range(len(costs.macs))]),
+            "exits": exit_rows(
+                costs,
+                *(
+                    [outcome[accuracy_name(exit + 1, split)] for exit in range(len(costs.macs))]
+                    for split in ("holdout", "test")
+                ),
+            ),
+            "adaptive": outcome["adaptive"],
         }
 
     def export(self, trained: TrainedNetwork, row: Mapping[str, Any]) -> str:
@@ -81,8 +119,18 @@ class ExitWriter:
                 "Data": self._data.name,
                 "Network": f"{GROUPS[trained.group]}; {trained.variant}; seed {trained.seed}",
                 "Test accuracy of each exit": accuracies,
+                "Chosen by": f"area under the curve of held-out accuracy, {row['holdout_area_under_curve']:.4f}",
                 "Latency of each exit, ms, batch size 1": latencies,
             },
+            costs=exit_costs(row["exits"]),
+            policies=[
+                ExitPolicy(
+                    thresholds=thresholds_from_json(policy["thresholds"]),
+                    shares=tuple(policy["holdout_shares"]),
+                    mean_macs=policy["holdout_mean_macs"],
+                )
+                for policy in row["adaptive"]
+            ],
         )
         for note in report.skipped:
             self._stages.run.add_notice(note)
@@ -113,13 +161,16 @@ class ExitWriter:
         return replace(measure_exits(network, macs=macs, energy_j=energy), latency_ms=latencies_ms)
 
 
-def exit_rows(costs: ExitCosts, accuracies: Sequence[float]) -> list[dict[str, Any]]:
+def exit_rows(
+    costs: ExitCosts, holdout_accuracies: Sequence[float], test_accuracies: Sequence[float]
+) -> list[dict[str, Any]]:
     """Return a row for each exit: what it costs and how accurate it is; None for what was not measured."""
-    unknown = [None] * len(accuracies)
+    unknown = [None] * len(test_accuracies)
     energies = [None if energy != energy else energy for energy in costs.energy_j or unknown]
     columns = {
-        "exit": range(1, len(accuracies) + 1),
-        "test_accuracy": accuracies,
+        "exit": range(1, len(test_accuracies) + 1),
+        "holdout_accuracy": holdout_accuracies,
+        "test_accuracy": test_accuracies,
         "macs": costs.macs,
         "cumulative_macs": costs.cumulative_macs,
         "parameters": costs.parameters,
@@ -129,116 +180,26 @@ def exit_rows(costs: ExitCosts, accuracies: Sequence[float]) -> list[dict[str, A
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a network as a row of the run's evaluations."""
-    last = row["exits"][-1]
-    metrics = {"test_accuracy": last["test_accuracy"], "area_under_curve": row["area_under_curve"]}
-    costs = {name: last[name] for name in ("macs", "parameters", "latency_ms")}
-    return {
-        "sample_id": row["name"],
-        "trial_id": row["name"],
-        "arch_id": row["arch_id"],
-        "status": "ok",
-        "metrics": metrics | costs,
-    }
+def exit_costs(rows: Sequence[Mapping[str, Any]]) -> ExitCosts:
+    """Return the costs in what `exit_rows` gave; energies only where that of every exit is known."""
+
+    def column(name: str) -> tuple[Any, ...]:
+        return tuple(row[name] for row in rows)
+
+    energies_mj = column("energy_mj")
+    return ExitCosts(
+        macs=column("macs"),
+        cumulative_macs=column("cumulative_macs"),
+        parameters=column("parameters"),
+        latency_ms=None if None in column("latency_ms") else column("latency_ms"),
+        energy_j=None if None in energies_mj else tuple(energy / 1e3 for energy in energies_mj),
+    )
 
 
 def network_id(plan: ExitPlan) -> str:
     """Return a short name of a network: of its cells, or of MSDNet's numbers."""
     if isinstance(plan, MSDNetPlan):
         settings = plan.settings
-        return f"msdnet-{settings.blocks}-{settings.base}-{settings.step}-{settings.channels}-{settings.growth}"
+        numbers = (settings.blocks, settings.base, settings.step, settings.channels, settings.growth)
+        return "-".join(map(str, ("msdnet", *numbers, settings.classifier_channels)))
     return MultiScaleSpace(plan.settings).architecture(plan.genotype).arch_id
-
-
-def best_of_each(rows: Sequence[Mapping[str, Any]], groups: Iterable[Group]) -> list[str]:
-    """Return the names of the networks with the largest area under the curve, one for each group and variant."""
-    best: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for row in rows:
-        key = (row["group"], row["variant"])
-        if row["group"] in groups and (key not in best or row["area_under_curve"] > best[key]["area_under_curve"]):
-            best[key] = row
-    return [str(row["name"]) for row in best.values()]
-
-
-def compare(rows: Sequence[Mapping[str, Any]], *, num_classes: int) -> list[dict[str, Any]]:
-    """Return how found networks differ from their rivals, variant by variant, over the seeds.
-
-    Three differences of accuracy, each found minus rival: of the last exits; of the means over all budgets up to the
-    dearest last exit, where a network without an answer guesses; and of the same means over those budgets alone with
-    which every network has an answer. Several rivals of a seed count with their mean.
-
-    Args:
-        rows: Of the run; an MSDNet is a rival of every variant with its number of exits.
-        num_classes: What guessing is as good as one of.
-    """
-    found = []
-    for variant in dict.fromkeys(row["variant"] for row in rows if row["group"] == "found"):
-        ours = [row for row in rows if row["group"] == "found" and row["variant"] == variant]
-        for group in ("random", "msdnet"):
-            rivals = [row for row in rows if row["group"] == group and _are_comparable(row, ours[0])]
-            if rivals:
-                found.append(_comparison(variant, group, ours, rivals, num_classes))
-    return found
-
-
-def _are_comparable(rival: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    if rival["group"] == "random":
-        return bool(rival["variant"] == ours["variant"])
-    shared = (len(rival["exits"]), rival["settings"]["scales"], rival["cutout_px"])
-    return shared == (len(ours["exits"]), ours["settings"]["scales"], ours["cutout_px"])
-
-
-def _comparison(
-    variant: str,
-    group: Group,
-    ours: Sequence[Mapping[str, Any]],
-    rivals: Sequence[Mapping[str, Any]],
-    num_classes: int,
-) -> dict[str, Any]:
-    everyone = [*ours, *rivals]
-    dearest = max(row["exits"][-1]["macs"] for row in everyone)
-    first = max(row["exits"][0]["macs"] for row in everyone)
-    values: dict[str, Callable[[Mapping[str, Any]], float]] = {
-        "last_exit": lambda row: float(row["exits"][-1]["test_accuracy"]),
-        "all_budgets": lambda row: _mean_accuracy(row, 0, dearest, num_classes),
-        "answered_budgets": lambda row: _mean_accuracy(row, first, dearest, num_classes),
-    }
-    ratios = [statistics.mean(row["exits"][-1]["macs"] for row in rows) for rows in (rivals, ours)]
-    return {
-        "variant": variant,
-        "rival": group,
-        "num_rivals": len(rivals),
-        "macs_ratio": ratios[0] / ratios[1],
-        "differences": {name: _spread(_differences(ours, rivals, value)) for name, value in values.items()},
-    }
-
-
-def _mean_accuracy(row: Mapping[str, Any], min_macs: float, max_macs: float, num_classes: int) -> float:
-    macs, accuracies = ([exit[name] for exit in row["exits"]] for name in ("macs", "test_accuracy"))
-    # A range of no length, as of networks with one exit each, still has its own end in it.
-    end = max(max_macs, min_macs + 1)
-    return area_under_curve(macs, accuracies, min_macs=min_macs, max_macs=end, unanswered=1 / num_classes)
-
-
-def _differences(
-    ours: Sequence[Mapping[str, Any]],
-    rivals: Sequence[Mapping[str, Any]],
-    value: Callable[[Mapping[str, Any]], float],
-) -> list[float]:
-    """Return, for each seed with a rival, how much more a found network has than its rivals on average."""
-    found = []
-    for row in ours:
-        others = [value(rival) for rival in rivals if rival["seed"] == row["seed"]]
-        if others:
-            found.append(value(row) - statistics.mean(others))
-    return found
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean and sample standard deviation (None for a single one) with the values themselves."""
-    return {
-        "values": list(values),
-        "mean": statistics.mean(values) if values else None,
-        "std": statistics.stdev(values) if len(values) > 1 else None,
-    }

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from nasray.models.anytime_export import load_exits
+from nasray.models.anytime_export import load_exits, load_predictor
 from nasray.spaces.genotype import Genotype
 from nasray.tune.cli_errors import exit_status
 
@@ -94,10 +94,21 @@ def test_it_ends_with_networks_rivals_exports_and_a_report(whole):
         assert names >= {f"exit_{exit}.{kind}" for exit in (1, 2) for kind in ("pt2", "onnx")}
         logits = load_exits(folder).predict(torch.zeros(1, 1, 8, 8), exit=1)
         assert logits.shape == (1, 10)
+        predictor = load_predictor(folder)
+        assert [policy.mean_macs for policy in predictor.policies] == sorted(
+            policy["holdout_mean_macs"] for policy in row["adaptive"]
+        )
+        last = row["exits"][-1]["macs"]
+        assert predictor.predict_within_mean(torch.zeros(3, 1, 8, 8), mean_macs=last).logits_BK.shape == (3, 10)
+    assert "held out to choose by" in out and "images leaving once an exit is sure" in out and "each as likely" in out
+    objectives = json.loads((run_dir / "front.json").read_text())["objectives"]
+    assert objectives[0]["name"] == "holdout_area_under_curve"
+    assert not any("test" in objective["name"] for objective in objectives)
     record = json.loads((run_dir / "run.json").read_text())
     assert record["status"] == "done"
     assert {stage["name"] for stage in record["stages"]} == {"search", "final", "export"}
     report = (run_dir / "report.html").read_text()
+    assert "Accuracy within budgets" in report and "leaving early" in report
     assert "Accuracy of each exit" in report and "Normal cell" in report and "Energy and CO2" in report
 
 
@@ -165,6 +176,8 @@ def test_a_budget_ends_the_searches_and_what_was_found_is_trained(tmp_path):
         (["--epochs", "0"], "`epochs` must be at least 1"),
         (["--final-epochs", "0"], "must be at least 1"),
         (["--random", "-1"], "`random` must be at least 0"),
+        (["--random", "3001"], "`random` must be at most 1,000, got 3,001"),
+        (["--inference-budget", "-1"], "`inference-budget` must be positive numbers"),
         (["--seeds", "1", "--seeds", "1"], "`seeds` must be different"),
         (["--layers", "2"], "`layers` must be at least 3"),
         (["--channels", "1"], "`channels` must be at least 4"),

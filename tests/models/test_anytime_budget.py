@@ -58,6 +58,11 @@ def test_budgets_that_cannot_be_kept_are_refused(option, message):
         AnytimePredictor(network(), COSTS).predict(torch.zeros(2, 1), **option)
 
 
+def test_without_thresholds_no_mean_can_be_kept():
+    with pytest.raises(ValueError, match=r"`mean_macs` must be at least .* of which there is none, got 50"):
+        AnytimePredictor(network(), COSTS).predict_within_mean(torch.zeros(2, 1), mean_macs=50)
+
+
 def test_latency_holds_for_the_batch_it_was_measured_on():
     predictor = AnytimePredictor(network(), COSTS)
     with pytest.raises(ValueError, match="`latency_ms` was measured for batches of 2, got 3 images"):

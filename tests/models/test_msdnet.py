@@ -73,7 +73,7 @@ def test_a_layer_passes_its_input_on_and_adds_half_of_its_channels_from_the_fine
 
 
 def test_settings_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="`growth` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`growth` must be from 1 to 1000000, got 0"):
         MSDNetSettings(growth=0)
     with pytest.raises(ValueError, match="`scales` must be at most the number of layers, 2, got 3"):
         MSDNetSettings(blocks=1, base=2)

@@ -1,5 +1,6 @@
 """The sections on networks with early exits."""
 
+import re
 import statistics
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from nasray.records import RunDirectory
 from nasray.report import write_report
 from nasray.report.anytime import anytime, exits_figure
+from nasray.report.anytime_adaptive import budget_sentences, within_budgets
 from nasray.report.anytime_table import anytime_table, comparison_sentences, difference_text, kinds
 from nasray.report.sections import Figures
 from nasray.spaces.genotype import DARTS_V2
@@ -26,6 +28,18 @@ def network(group, seed, accuracies, variant="3 scales <b>"):
         "genotype": DARTS_V2.to_json() if is_found else None,
         "layout": layout.to_drawing() if is_found else None,
         "model_dir": "models/x" if is_found else None,
+        "is_best": seed == 0,
+        "holdout_area_under_curve": 0.5 + 0.1 * seed,
+        "test_area_under_curve": 0.4,
+        "expected_test_accuracy": accuracies[0] + 0.01,
+        "adaptive": [
+            {
+                "budget_macs": 1.5e5,
+                "test_mean_macs": 1.4e5 + seed,
+                "test_accuracy": 0.77,
+                "test_shares": [0.6, 0.4],
+            }
+        ],
         "exits": [
             {
                 "exit": exit,
@@ -56,6 +70,7 @@ def results(networks):
     difference = {"values": [0.1, 0.3], "mean": 0.2, "std": 0.1414}
     return {
         "networks": networks,
+        "budgets": {"area_max_macs": 2.5e5, "expected_macs": None, "expected_range_macs": [1e5, 2e5]},
         "searches": [
             {
                 "name": "s<1>",
@@ -70,6 +85,8 @@ def results(networks):
                 "rival": "random",
                 "num_rivals": 2,
                 "macs_ratio": 1.01,
+                "parameters_ratio": 2.5,
+                "first_exit_share": {"found": 0.5, "rival": 0.271},
                 "differences": dict.fromkeys(("last_exit", "all_budgets", "answered_budgets"), difference),
             }
         ],
@@ -95,13 +112,48 @@ def test_labels_tell_ways_to_search_apart_only_where_there_are_several(networks)
 def test_figure_has_a_line_for_each_kind_and_a_column_for_each_known_cost(networks):
     figure = exits_figure(kinds(networks))
     assert set(figure.layout.meta["costs"]) == {"macs", "parameters", "latency_ms"}
-    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    lines = [trace for trace in figure.data if trace.mode == "lines+markers" and "early" not in trace.name]
     assert [trace.name for trace in lines] == ["Found", "Random", "Msdnet"]
     assert list(lines[0].y) == pytest.approx([0.6, 0.85])
     assert list(lines[0].error_y.array) == pytest.approx([statistics.stdev(v) for v in ([0.5, 0.7], [0.9, 0.8])])
     assert lines[0].meta["columns"]["latency_ms"] == [1.0, 2.0]
     marks = [trace for trace in figure.data if trace.mode == "markers"]
     assert sum(len(trace.x) for trace in marks) == 4  # of the one kind with several networks
+
+
+def test_the_best_of_each_kind_has_a_dashed_line_against_multiply_adds_alone(networks):
+    figure = exits_figure(kinds(networks))
+    early = [trace for trace in figure.data if "early" in trace.name]
+    assert [trace.name for trace in early] == [f"{kind}, leaving early" for kind in ("Found", "Random", "Msdnet")]
+    assert list(early[0].x) == [1.4e5] and list(early[0].y) == [0.77]  # seed 0, the best, and not seed 1
+    assert {trace.meta["cost"] for trace in early} == {"macs"}
+    assert [trace.meta["series"] for trace in early] == [0, 1, 2]
+
+
+def test_accuracies_within_budgets_are_tabulated(results):
+    text = "".join(within_budgets(kinds(results["networks"]), results["budgets"]))
+    assert "from 0 to 250.0 K" in text and "budgets from 100.0 K to 200.0 K multiply-adds" in text
+    assert f"55.00 \N{PLUS-MINUS SIGN} {100 * statistics.stdev([0.5, 0.6]):.2f} %" in text
+    # 140 K pay for exit 1 alone, of which the best found network has 50 %.
+    cells = re.findall(r"<span>([^<]*)</span>", text)
+    assert cells[cells.index("150.0 K") :][:5] == ["150.0 K", "140.0 K", "77.00 %", "50.00 %", "60 / 40"]
+    assert cells.count("77.00 %") == 3
+
+
+def test_results_without_figures_within_budgets_have_no_section(results):
+    for row in results["networks"]:
+        del row["is_best"]
+    assert within_budgets(kinds(results["networks"]), results["budgets"]) == []
+
+
+def test_lines_on_budgets(results):
+    expected, found, *_ = budget_sentences(kinds(results["networks"]), results["budgets"])
+    spread = f"{100 * statistics.stdev([0.5, 0.7]):.2f}"
+    assert f"each as likely: Found 61.00 \N{PLUS-MINUS SIGN} {spread} %; Random 41.00 %;" in expected
+    assert found.startswith("Found (found-0), images leaving once an exit is sure: 77.00 % at 140.0 K multiply-adds")
+    assert found.endswith("the last exit for all: 90.00 % at 200.0 K.")
+    given = results["budgets"] | {"expected_macs": [1e5, 3e5]}
+    assert "budgets of 100.0 K, 300.0 K multiply-adds" in next(budget_sentences(kinds(results["networks"]), given))
 
 
 def test_sections_hold_every_exit_and_no_markup_from_files(results):
@@ -150,7 +202,8 @@ def test_terminal_table_has_a_row_for_each_exit_of_each_kind(networks):
 
 def test_sentences_say_differences_in_points(results):
     (sentence,) = comparison_sentences(results["comparisons"])
-    assert "Found minus random architectures at 1.01x" in sentence
+    assert "Found minus random architectures at 1.01x the multiply-adds and 2.50x the parameters" in sentence
+    assert "exit 1 at 27% of the last exit's multiply-adds (found 50%; 3 scales <b>)" in sentence
     assert "+20.00 \N{PLUS-MINUS SIGN} 14.14 (2 seeds) last exit" in sentence
     assert difference_text({"values": [], "mean": None, "std": None}) == "\N{EN DASH}"
     assert difference_text({"values": [-0.01], "mean": -0.01, "std": None}) == "-1.00 (1 seed)"

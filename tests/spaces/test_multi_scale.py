@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from nasray.architecture import Architecture
-from nasray.search.variation import crossover, mutate
 from nasray.spaces.multi_scale import DARTS_V2, MultiScaleSettings, MultiScaleSpace, darts_cifar, darts_imagenet
 from nasray.spaces.multi_scale_layout import Position
 from nasray.spaces.multi_scale_plan import MultiScalePlan
+from nasray.strategies.variation import crossover, mutate
 
 SMALL = MultiScaleSettings(num_nodes=2, scales=2, layers=4, exits=2, channels=4, resolution=8)
 

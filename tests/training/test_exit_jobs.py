@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -5,12 +6,13 @@ import pytest
 import torch
 
 from nasray.data import Batches, load_image_data
+from nasray.models.anytime_adaptive import adaptive_predict
+from nasray.models.anytime_policies import thresholds_from_json
 from nasray.models.msdnet_plan import MSDNetPlan, MSDNetSettings
 from nasray.models.multi_scale_network import DerivedCell
 from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.spaces.multi_scale_plan import MultiScalePlan
-from nasray.training.exit_evaluation import evaluate_exits
 from nasray.training.exit_jobs import ExitJob, build_exits, load_exit_weights, metric_names, num_exits, with_cutout
 from nasray.training.jobs import Place
 from nasray.tune.ms_ranas_presets import sgd_recipe
@@ -56,31 +58,49 @@ def test_a_resumed_training_is_the_same_as_one_without_a_break(plan, digits):
 
 
 @pytest.mark.parametrize("plan", [multi_scale_plan(), msdnet_plan()], ids=["multi-scale", "msdnet"])
-def test_final_metrics_are_those_of_the_exits_on_the_test_images(plan, digits):
+def test_final_metrics_are_those_of_the_exits_on_held_out_and_test_images(plan, digits):
     job = ExitJob(plan=plan, training=RECIPE)
     running = trained(job, digits)
     metrics = job.final_metrics(running, digits, Place())
     assert list(metrics) == metric_names(plan)
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     network = load_exit_weights(plan, running.weights())
-    test = Batches(digits.test, digits, batch_size=len(digits.test))
-    images, labels = next(iter(test))
-    accuracies = []
-    for exit in range(1, num_exits(plan) + 1):
-        right = network.predict(images, exit=exit).argmax(1) == labels
-        accuracies.append(metrics[f"test_accuracy_exit_{exit}"])
-        assert accuracies[-1] == pytest.approx(right.double().mean().item(), abs=1.01 / len(labels))
-    assert metrics["test_accuracy"] == accuracies[-1]
-    assert evaluate_exits(network, test).num_images == len(digits.test)
-    # Two exits: guesses until the first is affordable, then its accuracy until the second is.
-    share = plan.exit_macs(1) / plan.exit_macs(2)
-    assert metrics["area_under_curve"] == pytest.approx(0.1 * share + accuracies[0] * (1 - share))
+    for split, images in (("holdout", digits.holdout), ("test", digits.test)):
+        images_BCHW, labels = next(iter(Batches(images, digits, batch_size=len(images))))
+        for exit in range(1, num_exits(plan) + 1):
+            right = network.predict(images_BCHW, exit=exit).argmax(1) == labels
+            accuracy = metrics[f"{split}_accuracy_exit_{exit}"]
+            assert accuracy == pytest.approx(right.double().mean().item(), abs=1.01 / len(labels))
+    assert metrics["test_accuracy"] == metrics[f"test_accuracy_exit_{num_exits(plan)}"]
 
 
-def test_the_range_of_budgets_can_be_given(digits):
+def test_thresholds_of_a_job_do_on_its_network_what_it_says(digits):
+    """The network itself, run with the thresholds, computes the deeper exits for those images alone that stay."""
     plan = multi_scale_plan()
-    wide = ExitJob(plan=plan, training=RECIPE, max_macs=1e3 * plan.macs)
-    metrics = wide.final_metrics(trained(wide, digits), digits, Place())
-    assert metrics["area_under_curve"] == pytest.approx(metrics["test_accuracy"], abs=2e-3)
+    job = ExitJob(plan=plan, training=RECIPE)
+    running = trained(job, digits)
+    adaptive = job.final_metrics(running, digits, Place())["adaptive"]
+    first, last = plan.exit_macs(1), plan.exit_macs(2)
+    assert [policy["budget_macs"] for policy in adaptive] == pytest.approx(np.linspace(first, last, 6)[1:])
+    network = load_exit_weights(plan, running.weights())
+    for policy in adaptive:
+        assert policy["holdout_mean_macs"] <= policy["budget_macs"]
+        for split, images in (("holdout", digits.holdout), ("test", digits.test)):
+            images_BCHW, labels = next(iter(Batches(images, digits, batch_size=len(images))))
+            result = adaptive_predict(network, images_BCHW, thresholds_from_json(policy["thresholds"]))
+            right = (result.logits_BK.argmax(1) == labels).double().mean().item()
+            assert policy[f"{split}_accuracy"] == pytest.approx(right, abs=2.01 / len(labels))
+            left = (result.exit_B == 1).double().mean().item()
+            assert policy[f"{split}_shares"] == pytest.approx([left, 1 - left], abs=2.01 / len(labels))
+            shares = policy[f"{split}_shares"]
+            mean = sum(share * plan.cumulative_macs(exit) for exit, share in enumerate(shares, start=1))
+            assert policy[f"{split}_mean_macs"] == pytest.approx(mean)
+    assert adaptive[0]["test_mean_macs"] < adaptive[-1]["test_mean_macs"]
+
+
+def test_a_network_with_one_exit_has_nothing_to_leave_early_from(digits):
+    job = ExitJob(plan=multi_scale_plan(scales=1, exits=1), training=sgd_recipe(epochs=1, batch_size=128))
+    assert job.final_metrics(trained(job, digits), digits, Place())["adaptive"] == []
 
 
 def test_drop_path_rises_linearly_from_zero(digits):

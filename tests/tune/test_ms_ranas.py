@@ -1,33 +1,20 @@
-"""Parts of an MS-RANAS run that need no Ray: settings, rivals, comparisons."""
+"""Parts of an MS-RANAS run that need no Ray: settings, what is trained, costs."""
 
 import json
 import pickle
 from contextlib import nullcontext
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from nasray.models.anytime_budget import ExitCosts
 from nasray.records import RunDirectory
-from nasray.spaces.genotype import DARTS_V2
-from nasray.spaces.multi_scale import MultiScaleSpace
-from nasray.spaces.multi_scale_layout import MultiScaleSettings
+from nasray.spaces.genotype import DARTS_V2, Genotype
 from nasray.tune.ms_ranas import MSRanasRun
 from nasray.tune.ms_ranas_costs import cost_terms
 from nasray.tune.ms_ranas_networks import trained_networks
 from nasray.tune.ms_ranas_presets import PRESETS
-from nasray.tune.ms_ranas_results import best_of_each, compare, exit_rows
-from nasray.tune.ms_ranas_rivals import TOLERANCE, random_plans, scaled_msdnet
-
-LAYOUT = MultiScaleSettings(num_nodes=2, scales=3, layers=7, exits=6, channels=8, in_channels=1, resolution=8)
-
-
-@pytest.fixture(scope="module")
-def plan():
-    space = MultiScaleSpace(LAYOUT)
-    return space.plan(space.random(np.random.default_rng(1)))
+from nasray.tune.ms_ranas_rivals import MOST_RANDOM
 
 
 def test_a_variant_for_every_combination():
@@ -84,41 +71,12 @@ def test_a_run_refuses_what_does_not_fit(digits):
         MSRanasRun(PRESETS["paper-cifar10"](), digits, seeds=[0])
     with pytest.raises(ValueError, match="`exits` must be from 1 to 6"):
         MSRanasRun(replace(quick, exits=(7,)), digits, seeds=[0])
-
-
-def test_random_rivals_are_different_and_of_about_the_cost(plan):
-    rivals = random_plans(plan, 5, generator=np.random.default_rng(0))
-    assert len({rival.genotype for rival in rivals}) == 5
-    assert plan not in rivals
-    assert all(abs(rival.macs / plan.macs - 1) <= TOLERANCE for rival in rivals)
-    assert random_plans(plan, 5, generator=np.random.default_rng(0)) == rivals
-
-
-def test_the_nearest_rivals_are_taken_where_none_is_within_the_tolerance():
-    space = MultiScaleSpace(LAYOUT)
-    largest = space.plan(space.largest())
-    (rival,) = random_plans(largest, 1, generator=np.random.default_rng(0), tolerance=0.0)
-    generator = np.random.default_rng(0)
-    drawn = [space.plan(space.random(generator)).macs for _ in range(500)]
-    assert max(drawn) <= rival.macs < largest.macs
-
-
-@pytest.mark.parametrize("resolution", [8, 32])
-def test_msdnet_is_scaled_to_the_cost(resolution):
-    layout = replace(LAYOUT, resolution=resolution)
-    for macs in (2e6, 20e6):
-        rival = scaled_msdnet(layout, macs)
-        costs = [rival.exit_macs(exit) for exit in range(1, 7)]
-        assert costs == sorted(set(costs))
-        assert costs[-1] == pytest.approx(macs, rel=0.15)
-        assert rival.settings.scales == 3 and rival.settings.blocks == 6
-
-
-def test_msdnet_of_the_published_size_is_found_again():
-    layout = replace(LAYOUT, in_channels=3, resolution=32, exits=6)
-    published = scaled_msdnet(layout, 60e6).settings
-    assert (published.base, published.step) == (4, 2)
-    assert published.channels / published.growth == pytest.approx(16 / 6, rel=0.1)
+    with pytest.raises(ValueError, match="`random` must be at most 1,000, got 1,001"):
+        MSRanasRun(replace(quick, num_random=MOST_RANDOM + 1), digits, seeds=[0])
+    with pytest.raises(ValueError, match="`inference-budget` must be positive numbers"):
+        MSRanasRun(quick, digits, seeds=[0], budgets_macs=(1e6, 0))
+    with pytest.raises(ValueError, match="`data` must hold out images"):
+        MSRanasRun(quick, replace(digits, holdout=digits.holdout.subset(torch.arange(0))), seeds=[0])
 
 
 def test_every_found_network_gets_its_rivals(digits):
@@ -131,68 +89,27 @@ def test_every_found_network_gets_its_rivals(digits):
     del found[settings.variants[1].trial_name(1)]  # a budget left it out
     networks = trained_networks(settings, digits, seeds=[0, 1], found=found)
     groups = [network.group for network in networks]
-    assert (groups.count("found"), groups.count("random"), groups.count("msdnet")) == (3, 6, 4)
+    assert (groups.count("found"), groups.count("random"), groups.count("msdnet")) == (3, 6, 3)
     assert len({network.name for network in networks}) == len(networks)
     assert {network.job.drop_path for network in networks if network.group == "msdnet"} == {0.0}
     assert {network.job.drop_path for network in networks if network.group != "msdnet"} == {0.1}
 
 
-def row(group, seed, accuracies, macs=(100, 200), variant="v"):
-    costs = ExitCosts(macs=macs, cumulative_macs=macs, parameters=macs)
-    return {
-        "name": f"{group}-{variant}-{seed}-{accuracies}",
-        "group": group,
-        "variant": variant,
-        "seed": seed,
-        "cutout_px": 0,
-        "settings": {"scales": 3},
-        "area_under_curve": accuracies[-1],
-        "exits": exit_rows(costs, accuracies),
+def test_each_cost_weight_has_an_msdnet_of_its_cost_and_equal_ones_are_trained_once(digits):
+    settings = replace(PRESETS["quick"](), cost_weights=(0.0, 0.5, 1.0), num_random=0)
+    cells = {
+        operation: [(operation, source) for source in (0, 1, 0, 1)] for operation in ("sep_conv_5x5", "max_pool_3x3")
     }
-
-
-def test_differences_by_hand():
-    rows = [
-        row("found", 0, (0.5, 0.9)),
-        row("found", 1, (0.6, 0.8)),
-        row("random", 0, (0.5, 0.7)),
-        row("random", 0, (0.3, 0.9)),
-        row("random", 1, (0.6, 0.9), macs=(120, 220)),
-        row("msdnet", 0, (0.9, 1.0), macs=(150, 200)),
-    ]
-    random, msdnet = compare(rows, num_classes=10)
-    assert (random["rival"], msdnet["rival"]) == ("random", "msdnet")
-    assert random["differences"]["last_exit"]["values"] == pytest.approx([0.1, -0.1])
-    assert random["differences"]["last_exit"]["mean"] == pytest.approx(0)
-    assert random["differences"]["last_exit"]["std"] == pytest.approx(np.std([0.1, -0.1], ddof=1))
-    # Budgets to 220: 100 guesses, 100 at exit 1, 20 at exit 2.
-    ours = [(100 * 0.1 + 100 * first + 20 * last) / 220 for first, last in ((0.5, 0.9), (0.6, 0.8))]
-    first = np.mean([(100 * 0.1 + 100 * a + 20 * b) / 220 for a, b in ((0.5, 0.7), (0.3, 0.9))])
-    second = (120 * 0.1 + 100 * 0.6) / 220
-    assert random["differences"]["all_budgets"]["values"] == pytest.approx([ours[0] - first, ours[1] - second])
-    # Everyone answers from 120 on.
-    answered = (80 * 0.6 + 20 * 0.8) / 100 - 0.6
-    assert random["differences"]["answered_budgets"]["values"][1] == pytest.approx(answered)
-    assert random["macs_ratio"] == pytest.approx((200 + 200 + 220) / 3 / 200)
-    # Only seed 0 has an MSDNet; from 150 on.
-    assert msdnet["differences"]["answered_budgets"]["values"] == pytest.approx([0.5 - 0.9])
-    assert msdnet["differences"]["last_exit"]["std"] is None
-
-
-def test_networks_with_one_exit_of_one_cost_are_compared_too():
-    rows = [row("found", 0, (0.8,), macs=(100,)), row("random", 0, (0.7,), macs=(100,))]
-    (found,) = compare(rows, num_classes=10)
-    assert found["differences"]["answered_budgets"]["mean"] == pytest.approx(0.1)
-
-
-def test_rivals_of_another_layout_are_left_out():
-    other = row("msdnet", 0, (0.1, 0.2)) | {"settings": {"scales": 2}}
-    assert compare([row("found", 0, (0.5, 0.9)), other], num_classes=10) == []
-
-
-def test_the_best_of_each_kind_is_exported():
-    rows = [row("found", 0, (0.5, 0.9)), row("found", 1, (0.6, 0.8)), row("random", 0, (0.5, 0.7))]
-    assert best_of_each(rows, ("found", "msdnet")) == [rows[0]["name"]]
+    dear, cheap = (Genotype.of(edges, edges).to_json() for edges in cells.values())
+    first, second, third = settings.variants
+    found = {variant.trial_name(0): {"genotype": cheap} for variant in (second, third)}
+    found[first.trial_name(0)] = {"genotype": dear}
+    networks = trained_networks(settings, digits, seeds=[0], found=found)
+    ours, rivals = ([network for network in networks if network.group == group] for group in ("found", "msdnet"))
+    assert [rival.rival_of for rival in rivals] == [(first.label,), (second.label, third.label)]
+    assert ours[0].job.plan.macs > 1.5 * ours[1].job.plan.macs
+    for rival, mine in zip(rivals, ours[:2], strict=True):
+        assert rival.job.plan.exit_macs(4) == pytest.approx(mine.job.plan.macs, rel=0.11)
 
 
 class StagesOfAFolder:
