@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from nasray.reading import build
+from nasray.records import RunError
 from nasray.report.figures import styled_figure
 from nasray.report.markup import Html, element
-from nasray.report.quantities import MISSING, format_metric, quantity
+from nasray.report.quantities import MISSING, format_metric, in_sentence, quantity
 from nasray.report.sections import Figures
-from nasray.report.tables import table
+from nasray.report.tables import prediction_table, table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,26 +22,27 @@ FILE = "cost_check.json"
 """Name of the file in a run's directory."""
 
 
-def cost_check(check: Mapping[str, Any] | None, figures: Figures) -> Html | None:
-    """Show what the found networks cost when they were measured again; `None` if they were not.
+def cost_check(check: Mapping[str, Any] | None, results: Sequence[Mapping[str, Any]], figures: Figures) -> Html | None:
+    """Show predicted costs beside measured ones; `None` where the run has none.
 
     Args:
-        check: Content of the run's `cost_check.json`.
+        check: Content of the run's `cost_check.json`: the found networks, measured again.
+        results: Rows of its results, with predicted latencies where there are any.
         figures: Takes the plot.
     """
-    if not check or not check.get("networks"):
+    predictions = prediction_table(results)
+    content: list[Html | None] = [predictions]
+    if check and check.get("networks"):
+        label = f"Predicted against measured {in_sentence(check['metric'])} of every found network; tabulated below."
+        content += [
+            element("h3", "Measured again after the search"),
+            element("p", _sentence(check), class_="note"),
+            figures.place(cost_check_figure(check), label),
+            element("details", element("summary", "Every network"), cost_check_table(check)),
+        ]
+    elif predictions is None:
         return None
-    label = quantity(check["metric"]).label.lower()
-    place = figures.place(
-        cost_check_figure(check), f"Predicted against measured {label} of every found network; tabulated below."
-    )
-    return element(
-        "section",
-        element("h2", "Predicted and measured again"),
-        element("p", _sentence(check), class_="note"),
-        place,
-        element("details", element("summary", "Every network"), cost_check_table(check)),
-    )
+    return element("section", element("h2", "Predicted against measured"), *content)
 
 
 def cost_check_figure(check: Mapping[str, Any]) -> go.Figure:
@@ -100,6 +104,39 @@ def cost_check_table(check: Mapping[str, Any]) -> Html:
     ]
     heads = ["Network", "Architecture", "Predicted", "Measured", "Spread of the rounds", "Prediction error"]
     return table(heads, rows, caption=f"Predicted and measured on {check['device']}", num_text=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Network:
+    arch_id: str
+    label: str
+    predicted: float
+    measured: float
+    spread: float | None
+
+    def __post_init__(self) -> None:
+        if min(self.predicted, self.measured) <= 0 or (self.spread or 0.0) < 0:
+            raise ValueError(f"Costs of {self.label!r} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Check:
+    schema_version: int
+    metric: str
+    unit: str
+    device: str
+    networks: list[_Network]
+    kendall_tau: float | None
+    spearman_rho: float | None
+    mean_absolute_percentage_error: float
+    median_ratio: float
+
+
+def _checked(check: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return asdict(build(_Check, check))
+    except ValueError as error:
+        raise RunError(f"{FILE} of the run is damaged ({error}). Restore it from a copy or remove it.") from error
 
 
 def _sentence(check: Mapping[str, Any]) -> str:

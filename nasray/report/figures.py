@@ -8,11 +8,10 @@ switches cost and trial. Text that plotly shows may hold markup, so everything f
 from __future__ import annotations
 
 import html
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nasray.report.frames import ALL_TRIALS, cost_names, front_rows, search_samples, trajectory_rows, trial_names
+from nasray.report.frames import cost_names, search_samples, trajectory_rows, trial_names
 from nasray.report.quantities import format_metric, quantity
 
 if TYPE_CHECKING:
@@ -21,47 +20,7 @@ if TYPE_CHECKING:
 
 Trace = dict[str, Any]
 
-MAX_POINTS = 5000
-"""Samples drawn one by one; more would make the page heavy and slow without showing more."""
-
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "triangle-down", "x")
-_FOUND_SYMBOLS = ("hexagram", "star-diamond", "star-square", "star-triangle-up", "hourglass", "bowtie")
-
-
-def accuracy_figure(frame: pd.DataFrame, results: Sequence[Mapping[str, Any]]) -> go.Figure | None:
-    """Draw accuracy against cost: every sample, the front, each search's path, and the networks of the results.
-
-    Accuracy is the search's own, with inherited weights; test accuracies are another measure and are not mixed in.
-
-    Args:
-        frame: Evaluations, from `evaluations_frame`.
-        results: Rows of the run's `results`.
-
-    Returns:
-        The figure, showing the first cost and all trials; `None` if no evaluation has an accuracy and a cost.
-    """
-    samples = search_samples(frame)
-    costs = cost_names(samples)
-    if samples.empty or not costs:
-        return None
-    trials = trial_names(samples)
-    groups = [(series, trial, samples[samples["trial_id"] == trial]) for series, trial in enumerate(trials)]
-    traces = [
-        _samples_trace(thin(rows, MAX_POINTS // len(trials)), costs, trial, series) for series, trial, rows in groups
-    ]
-    traces += _front_traces(samples, costs, ALL_TRIALS)
-    if len(trials) > 1:
-        traces += [trace for _, trial, rows in groups for trace in _front_traces(rows, costs, trial)]
-    traces += [_path_trace(rows, costs, trial, series) for series, trial, rows in groups if rows["selected"].any()]
-    traces += _result_traces(results, costs, trials)
-    axes = {name: {"title": quantity(name).title, "tickformat": quantity(name).tick_format} for name in costs}
-    return styled_figure(
-        traces,
-        height=560,
-        meta={"costs": axes, "trials": trials},
-        xaxis={"title": {"text": axes[costs[0]]["title"]}, "tickformat": axes[costs[0]]["tickformat"]},
-        yaxis={"title": {"text": "Search accuracy"}, "tickformat": ".1~%"},
-    )
 
 
 def trajectory_figure(frame: pd.DataFrame, cost_name: str) -> go.Figure | None:
@@ -93,78 +52,6 @@ def trajectory_figure(frame: pd.DataFrame, cost_name: str) -> go.Figure | None:
         yaxis={"title": {"text": "Best accuracy"}, "tickformat": ".1~%", "domain": [0.54, 1]},
         yaxis2={"title": {"text": shown.title}, "tickformat": shown.tick_format, "domain": [0, 0.46]},
     )
-
-
-def thin(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """Keep at most `limit` rows, spread evenly over the run."""
-    if len(rows) <= limit:
-        return rows
-    return rows.iloc[[index * len(rows) // limit for index in range(limit)]]
-
-
-def _samples_trace(rows: pd.DataFrame, costs: Sequence[str], trial: str, series: int) -> Trace:
-    return {
-        **_points(rows, costs),
-        "mode": "markers",
-        "name": _text(trial),
-        "legendgroup": trial,
-        "showlegend": not rows["selected"].any(),
-        "marker": {"symbol": _symbol(series), "size": 5, "opacity": 0.35},
-        "meta": {"role": "samples", "trial": trial, "series": series, "columns": _columns(rows, costs)},
-    }
-
-
-def _front_traces(rows: pd.DataFrame, costs: Sequence[str], trial: str) -> Iterator[Trace]:
-    """Draw the front for each cost, in steps: between two networks on it, the cheaper is the best to be had."""
-    for cost in costs:
-        front = front_rows(rows, cost)
-        yield {
-            "x": _values(front[cost]),
-            "y": _values(front["accuracy"]),
-            "mode": "lines",
-            "name": "Pareto front",
-            "line": {"shape": "hv", "dash": "dash", "width": 2},
-            "hoverinfo": "skip",
-            "visible": trial == ALL_TRIALS and cost == costs[0],
-            "meta": {"role": "front", "trial": trial, "cost": cost},
-        }
-
-
-def _path_trace(rows: pd.DataFrame, costs: Sequence[str], trial: str, series: int) -> Trace:
-    path = trajectory_rows(rows)
-    return {
-        **_points(path, costs),
-        "mode": "lines+markers",
-        "name": _text(trial),
-        "legendgroup": trial,
-        "line": {"width": 1.5},
-        "marker": {"symbol": _symbol(series), "size": 9, "line": {"width": 1.5}},
-        "meta": {"role": "path", "trial": trial, "series": series, "columns": _columns(path, costs)},
-    }
-
-
-def _result_traces(
-    results: Sequence[Mapping[str, Any]], costs: Sequence[str], trials: Sequence[str]
-) -> Iterator[Trace]:
-    symbols = itertools.cycle(_FOUND_SYMBOLS)
-    for row in results:
-        if row.get("accuracy_supernet") is None:
-            continue
-        is_initial = row.get("label") == "initial"
-        label = "initial network" if is_initial else _text(row.get("label"))
-        columns = {name: [row.get(name)] for name in costs}
-        trial = ALL_TRIALS if is_initial or row.get("trial_id") not in trials else row["trial_id"]
-        metrics = {"accuracy": row["accuracy_supernet"]} | {name: row.get(name) for name in costs}
-        yield {
-            "x": columns[costs[0]],
-            "y": [row["accuracy_supernet"]],
-            "mode": "markers",
-            "name": label if is_initial else f"found: {label}",
-            "hovertext": [_hover([label, _text(row.get("arch_id"))], metrics)],
-            "hoverinfo": "text",
-            "marker": {"symbol": "star" if is_initial else next(symbols), "size": 16, "line": {"width": 1.5}},
-            "meta": {"role": "initial" if is_initial else "found", "trial": trial, "columns": columns},
-        }
 
 
 def _iteration_traces(rows: pd.DataFrame, trial: str, series: int) -> Iterator[Trace]:
@@ -235,7 +122,5 @@ def styled_figure(traces: Sequence[Trace], *, height: int, **layout: Any) -> go.
         template="none",
         height=height,
         margin={"l": 64, "r": 12, "t": 36, "b": 48},
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
-        hoverlabel={"align": "left"},
         **layout,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nasray.pareto import front_indices
 from nasray.report.quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -64,13 +63,6 @@ def cost_names(frame: pd.DataFrame) -> list[str]:
 def trial_names(frame: pd.DataFrame) -> list[str]:
     """Return the trials in the order in which they first appear."""
     return [str(name) for name in frame["trial_id"].unique()]
-
-
-def front_rows(frame: pd.DataFrame, cost_name: str) -> pd.DataFrame:
-    """Keep the rows on the front of accuracy against one cost, cheapest first."""
-    complete = frame[frame[cost_name].notna()]
-    values_NM = complete[[cost_name, "accuracy"]].to_numpy(dtype=float) * [1.0, -1.0]
-    return complete.iloc[front_indices(values_NM)].sort_values(cost_name)
 
 
 def trajectory_rows(frame: pd.DataFrame) -> pd.DataFrame:

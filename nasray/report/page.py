@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from nasray.records import RunDirectory
 from nasray.records.files import write_whole
-from nasray.report import anytime, cost_check, energy, sections
+from nasray.report import anytime, checked_files, cost_check, energy, fronts, growth_section, sections, spending
+from nasray.report.candidate_data import candidate_data
+from nasray.report.candidates import Candidates
 from nasray.report.frames import evaluations_frame
 from nasray.report.markup import Html, element, join, json_block
-
-if TYPE_CHECKING:
-    import pandas as pd
+from nasray.report.trade_offs import trade_offs_of
 
 REPORT = "report.html"
+
+_BY_ITERATIONS = ("netadaptv2",)
+"""Methods that choose the best sample of each iteration."""
 
 
 def write_report(run: RunDirectory) -> Path:
@@ -37,15 +40,22 @@ def write_report(run: RunDirectory) -> Path:
 
 def render(run: RunDirectory) -> str:
     """Return the report as HTML text."""
-    frame = evaluations_frame(run.evaluations())
+    rows = run.evaluations()
+    account = checked_files.energy_account(run)
+    candidates = Candidates.of_run(run.run, checked_files.front(run), rows)
+    trade_offs = trade_offs_of(run.run, candidates)
     figures = sections.Figures()
+    if candidates.rows:
+        figures.candidates = candidate_data(candidates, fronts.marks(run.run, candidates, trade_offs))
     body = join(
-        sections.header(run.run, frame),
+        sections.header(run.run, rows),
         element(
             "main",
-            *_networks(run, frame, figures),
-            cost_check.cost_check(run.read_json(cost_check.FILE), figures),
-            energy.energy(run.read_json("energy.json"), run.run),
+            *_networks(run, candidates, trade_offs, account, figures),
+            cost_check.cost_check(checked_files.cost_check(run), run.run.get("results") or (), figures),
+            energy.energy(account, run.run, figures),
+            spending.spending(account, run.run, figures),
+            sections.failures(rows, candidates),
             sections.time(run.run),
             sections.repeat(run.run),
             id="content",
@@ -54,19 +64,41 @@ def render(run: RunDirectory) -> str:
     return html_page(title=sections.title(run.run), body=body, figures=figures)
 
 
-def _networks(run: RunDirectory, frame: pd.DataFrame, figures: sections.Figures) -> list[Html]:
+def _networks(
+    run: RunDirectory,
+    candidates: Candidates,
+    trade_offs: Sequence[Mapping[str, Any]],
+    account: Mapping[str, Any] | None,
+    figures: sections.Figures,
+) -> Iterator[Html | None]:
     """Return the sections on the networks of a run, as its method has them."""
-    if run.run.get("method") == anytime.METHOD:
-        return anytime.anytime(run.read_json(anytime.FILE), figures)
-    found = [sections.results(run.run), sections.accuracy(run.run, frame, figures)]
-    if not run.run.get("trade_offs"):  # a search without iterations and drawn networks has no use for these
-        found += [sections.trajectory(frame, figures), sections.architectures(run.run)]
-    return found
+    has_exits = run.run.get("method") == anytime.METHOD
+    if has_exits:
+        with checked_files.explained(run, anytime.FILE):
+            sections_on_exits = anytime.anytime(run.read_json(anytime.FILE), figures)
+        yield from sections_on_exits
+    else:
+        yield sections.results(run.run, trade_offs)
+    yield fronts.fronts(candidates, figures)
+    yield fronts.parallel(candidates, figures)
+    yield growth_section.growth_section(candidates, account, figures)
+    frame = evaluations_frame(candidates.rows)
+    if (
+        any(row.get("selected") is True for row in candidates.rows)
+        or str(run.run.get("method")).lower() in _BY_ITERATIONS
+    ):
+        yield sections.trajectory(frame, figures)
+    else:
+        yield fronts.order(candidates, run.run, figures)
+    if not has_exits:  # those drew their cells
+        yield sections.architectures(run.run, candidates, trade_offs)
 
 
 def html_page(*, title: str, body: Html, figures: sections.Figures) -> str:
     """Wrap the body; the scripts, whose digests the policy names, are the only ones that a browser will run."""
-    scripts = [_plotly(), _asset("page.js")] if figures.drawn else []
+    scripts = [_plotly(), _asset("page.js")] if figures.drawn or figures.candidates else []
+    if figures.candidates:
+        scripts += [_asset(name) for name in ("candidates.js", "fronts.js", "parallel.js")]
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -77,9 +109,10 @@ def html_page(*, title: str, body: Html, figures: sections.Figures) -> str:
         element("style", _asset("page.css")),
     )
     skip = element("a", "Skip to the results", href="#content", class_="skip")
-    data = json_block("figures", figures.drawn) if figures.drawn else None
+    data = [json_block("figures", figures.drawn)] if figures.drawn else []
+    data += [json_block("candidates", figures.candidates)] if figures.candidates else []
     inline = [element("script", script) for script in scripts]
-    page = element("html", head, element("body", skip, body, data, *inline), lang="en")
+    page = element("html", head, element("body", skip, body, *data, *inline), lang="en")
     return f"<!DOCTYPE html>\n{page}\n"
 
 

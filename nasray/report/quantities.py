@@ -44,6 +44,12 @@ def quantity(name: str) -> Quantity:
     return QUANTITIES.get(name) or Quantity(label=name.replace("_", " "))
 
 
+def in_sentence(name: str) -> str:
+    """Return how to name a metric within a sentence: "lifetime CO2e", "MACs"."""
+    label = quantity(name).label
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
 def format_metric(name: str, value: float | None) -> str:
     """Write a metric with its unit, such as "93.10 %", "112.4 M", "1.2 MB" or "3.41 ms"; a dash if missing."""
     if value is None:
@@ -76,6 +82,16 @@ def format_factor(value: float) -> str:
     if value < 1.005:
         return ""
     return f"{value:.2g}x less" if value < 10 else f"{value:,.0f}x less"
+
+
+def format_energy(energy_j: float) -> str:
+    """Write joules as "2.1 kWh" or, below 10 Wh, as "3.4 Wh"."""
+    return f"{energy_j / 3.6e6:.3g} kWh" if energy_j >= 3.6e4 else f"{energy_j / 3.6e3:.3g} Wh"
+
+
+def format_carbon(carbon_g: float) -> str:
+    """Write grams of CO2 equivalent as "1.2 kg CO2e" or "340 g CO2e"."""
+    return f"{carbon_g / 1e3:.3g} kg CO2e" if carbon_g >= 1e3 else f"{carbon_g:.3g} g CO2e"
 
 
 def format_duration(seconds: float) -> str:

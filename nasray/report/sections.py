@@ -6,12 +6,16 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nasray.causes import Cause, causes_of
 from nasray.records.identity import flatten
 from nasray.report import tables
 from nasray.report.architecture_drawing import draw_architecture, legend, summarize_layers
-from nasray.report.figures import MAX_POINTS, accuracy_figure, trajectory_figure
-from nasray.report.frames import ALL_TRIALS, cost_names, search_samples, trajectory_rows
-from nasray.report.markup import Html, element, join
+from nasray.report.candidate_data import choices_of
+from nasray.report.candidates import Candidates
+from nasray.report.figures import trajectory_figure
+from nasray.report.frames import ALL_TRIALS, search_samples, trajectory_rows
+from nasray.report.markup import Html, element
+from nasray.report.network_drawing import draw_choices
 from nasray.report.quantities import format_duration, format_metric, format_share, format_time, quantity
 
 if TYPE_CHECKING:
@@ -26,10 +30,26 @@ _STATUS_SENTENCES = {
 
 
 class Figures:
-    """Collects the page's plots: their data for the script, and their places with controls for the body."""
+    """Collects the page's plots: their data for the script, and their places with controls for the body.
+
+    Attributes:
+        drawn: Ready-made plots, as plotly's JSON.
+        candidates: What the scripts draw the other plots from; empty without such plots.
+    """
 
     def __init__(self) -> None:
         self.drawn: list[dict[str, Any]] = []
+        self.candidates: dict[str, Any] = {}
+
+    def built(self, kind: str, label: str) -> Html:
+        """Return the place of a plot that the page's script builds from the candidates.
+
+        Args:
+            kind: Which one: "pair", "parallel" or "order".
+            label: What it shows, for who cannot see it.
+        """
+        plot = element("div", id=f"plot-{kind}", data_plot=kind, class_="plot", role="img", aria_label=label)
+        return element("figure", plot, _no_script())
 
     def place(self, figure: go.Figure, label: str) -> Html:
         """Add a figure and return its place, with a selector for each choice that it offers.
@@ -52,8 +72,12 @@ class Figures:
                 class_="controls",
             ),
             element("div", id=figure_id, class_="plot", role="img", aria_label=label),
-            element("noscript", "The plot needs a browser with scripts; the tables hold the same figures."),
+            _no_script(),
         )
+
+
+def _no_script() -> Html:
+    return element("noscript", "The plot needs a browser with scripts; the tables hold the same figures.")
 
 
 def title(run: Mapping[str, Any]) -> str:
@@ -61,7 +85,7 @@ def title(run: Mapping[str, Any]) -> str:
     return f"{run.get('method')} on {run.get('data', {}).get('name', 'unnamed data')}"
 
 
-def header(run: Mapping[str, Any], frame: pd.DataFrame) -> Html:
+def header(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Html:
     """Say what ran, when, how it ended, what to beware of and, in a sentence each, what was found."""
     status = str(run.get("status"))
     seconds = sum(stage["seconds"] for stage in run.get("stages", []))
@@ -71,7 +95,7 @@ def header(run: Mapping[str, Any], frame: pd.DataFrame) -> Html:
         ("Started", format_time(run.get("created"))),
         ("Last written", format_time(run.get("updated"))),
         ("Time of all stages", format_duration(seconds) if seconds else "not recorded"),
-        ("Evaluations", f"{len(frame)}, of {frame['arch_id'].nunique()} different networks"),
+        ("Evaluations", f"{len(rows):,}, of {len({row.get('arch_id') for row in rows}):,} different networks"),
     )
     warnings = [_STATUS_SENTENCES[status]] if status in _STATUS_SENTENCES else []
     warnings += run.get("notices", [])
@@ -109,46 +133,37 @@ def summary_sentences(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield " ".join(parts) + "."
 
 
-def results(run: Mapping[str, Any]) -> Html:
-    """Show the results, and predicted against measured latency."""
+def results(run: Mapping[str, Any], trade_offs: Sequence[Mapping[str, Any]]) -> Html:
+    """Show the results, or else the best networks and trade-offs."""
     rows = run.get("results", [])
-    if not rows and run.get("trade_offs"):
-        return _section("Results", tables.trade_offs_table(run["trade_offs"]))
+    if not rows and trade_offs:
+        return _section("Results", tables.trade_offs_table(trade_offs))
     if not rows:
         return _section("Results", _empty("No result was recorded before the run stopped."))
-    predictions = tables.prediction_table(rows)
-    extra = join(element("h3", "Predicted and measured latency"), predictions) if predictions else None
-    return _section("Results", tables.results_table(rows), extra)
+    return _section("Results", tables.results_table(rows))
 
 
-def accuracy(run: Mapping[str, Any], frame: pd.DataFrame, figures: Figures) -> Html:
-    """Show every sample's accuracy against its cost, the fronts, and how evaluations ended."""
-    heading = "Accuracy against cost"
-    if frame.empty:
-        return _section(heading, _empty("No evaluations were recorded before the run stopped."))
-    ended = _details("How evaluations ended", tables.outcomes_table(frame))
-    figure = accuracy_figure(frame, run.get("results", []))
-    if figure is None:
-        return _section(
-            heading, _empty("No evaluation has both an accuracy and a cost, so there is nothing to draw."), ended
-        )
-    samples = search_samples(frame)
-    num_drawn = min(len(samples), MAX_POINTS)
-    drawn = f"{len(samples)} samples" if num_drawn == len(samples) else f"About {num_drawn} of {len(samples)} samples"
-    has_path = not trajectory_rows(samples).empty
-    joined = ", joined marks the best of each iteration" if has_path else ""
-    marks = f"Small marks are single samples{joined}, the dashed line is the Pareto front."
-    how = "evaluated with inherited weights" if has_path else "each evaluated once"
-    return _section(
-        heading,
-        element("p", f"{drawn}, {how}. {marks}", class_="note"),
-        figures.place(figure, "Accuracy against cost of every sample; the front is tabulated below."),
-        *(
-            _details(f"The front against {quantity(cost).label}", tables.front_table(frame, cost))
-            for cost in cost_names(samples)
-        ),
-        ended,
-    )
+def failures(rows: Sequence[Mapping[str, Any]], candidates: Candidates) -> Html:
+    """Tell why evaluations failed or may not be had, with an example of each reason and what may help."""
+    if not rows:
+        return _section("Failures", _empty("No evaluations were recorded before the run stopped."))
+    causes = [*causes_of(rows), *_broken_limits(candidates)]
+    if not causes:
+        return _section("Failures", _empty(f"None of the {len(rows):,} evaluations failed or was infeasible."))
+    num_failed = sum(cause.count for cause in causes if cause.status == "failed")
+    num_infeasible = sum(kind == "infeasible" for kind in candidates.kinds)
+    text = f"Of {len(rows):,} evaluations, {num_failed:,} failed and {num_infeasible:,} were infeasible."
+    return _section("Failures", element("p", text), tables.causes_table(causes, len(rows)))
+
+
+def _broken_limits(candidates: Candidates) -> Iterator[Cause]:
+    """Count the candidates that were evaluated well and break a constraint."""
+    for limit in candidates.constraints:
+        evaluated = (row for row in candidates.rows if row.get("status") == "ok")
+        ids = [str(row.get("arch_id")) for row in evaluated if limit in candidates.broken(row)]
+        if ids:
+            remedy = "None is needed: the search learns to meet its constraints."
+            yield Cause(status="infeasible", reason=f"not {limit}", count=len(ids), arch_id=ids[0], remedy=remedy)
 
 
 def trajectory(frame: pd.DataFrame, figures: Figures) -> Html:
@@ -169,11 +184,12 @@ def trajectory(frame: pd.DataFrame, figures: Figures) -> Html:
     )
 
 
-def architectures(run: Mapping[str, Any]) -> Html:
-    """Draw the network of every result; the first that was found is unfolded."""
+def architectures(run: Mapping[str, Any], candidates: Candidates, trade_offs: Sequence[Mapping[str, Any]]) -> Html:
+    """Draw the network of every result, else those of the best trade-offs; the first that was found is unfolded."""
     rows = [row for row in run.get("results", []) if row.get("layers")]
     if not rows:
-        return _section("Networks", _empty("No network was recorded layer by layer."))
+        drawn = list(_chosen_networks(candidates, trade_offs))
+        return _section("Networks", *(drawn or [_empty("No network was recorded layer by layer.")]))
     is_found = [row.get("label") != "initial" for row in rows]
     first = is_found.index(True) if True in is_found else 0
     drawings = [
@@ -185,6 +201,22 @@ def architectures(run: Mapping[str, Any]) -> Html:
         for index, row in enumerate(rows)
     ]
     return _section("Networks", legend(), *drawings)
+
+
+def _chosen_networks(candidates: Candidates, trade_offs: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
+    """Draw each network of the trade-offs once, from its choices."""
+    labels: dict[str, list[str]] = {}
+    for row in trade_offs:
+        labels.setdefault(str(row["arch_id"]), []).append(str(row["network"]))
+    known = {str(row.get("arch_id")): row for row in candidates.rows if choices_of(row)}
+    for arch_id in filter(known.__contains__, labels):
+        names, metrics = "; ".join(labels[arch_id]), known[arch_id].get("metrics") or {}
+        figures = [
+            f"{quantity(goal.name).label} {format_metric(goal.name, metrics.get(goal.name))}"
+            for goal in candidates.measured
+        ]
+        drawing = draw_choices(choices_of(known[arch_id]), caption=f"Network {arch_id}: {', '.join(figures)}")
+        yield _details(f"{names[:1].upper()}{names[1:]}", drawing, is_open=arch_id == next(iter(labels)))
 
 
 def time(run: Mapping[str, Any]) -> Html:

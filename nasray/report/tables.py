@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nasray.report.frames import front_rows, search_samples, trajectory_rows, trial_names
+from nasray.causes import Cause
+from nasray.report.frames import search_samples, trajectory_rows, trial_names
 from nasray.report.markup import Html, element, join
 from nasray.report.quantities import (
     MISSING,
@@ -107,19 +107,6 @@ def prediction_table(results: Sequence[Mapping[str, Any]]) -> Html | None:
     return table(heads, rows, caption="Latency: sum of the lookup table, and measured") if rows else None
 
 
-def front_table(frame: pd.DataFrame, cost_name: str) -> Html:
-    """Tabulate the networks on the front of accuracy against one cost."""
-    front = front_rows(search_samples(frame), cost_name).to_dict("records")
-    rows = [
-        [element("code", row["arch_id"]), row["trial_id"], _number(row["iteration"])]
-        + [format_metric(name, row[name]) for name in ("accuracy", cost_name)]
-        for row in front
-    ]
-    label = quantity(cost_name).label
-    heads = ["Architecture", "Trial", "Iteration", "Search accuracy", label]
-    return table(heads, rows, caption=f"The {len(rows)} networks on the front: accuracy against {label}", num_text=2)
-
-
 def iterations_table(frame: pd.DataFrame) -> Html:
     """Tabulate each iteration's samples, budget and best sample."""
     counts = frame.groupby(["trial_id", "iteration"]).size()
@@ -137,14 +124,21 @@ def iterations_table(frame: pd.DataFrame) -> Html:
     return table(heads, rows, caption="The best sample of each iteration", num_text=2)
 
 
-def outcomes_table(frame: pd.DataFrame) -> Html:
-    """Tabulate how evaluations ended, with the reasons of those that did not succeed."""
-    ends = Counter(zip(frame["status"], frame["reason"], strict=True))
+def causes_table(causes: Sequence[Cause], num_evaluations: int) -> Html:
+    """Tabulate why evaluations failed or were infeasible, with an example of each and what may help."""
     rows = [
-        [status, reason or MISSING, count, format_share(count, len(frame))]
-        for (status, reason), count in ends.most_common(20)
+        [
+            cause.reason,
+            cause.status,
+            f"{cause.count:,}",
+            format_share(cause.count, num_evaluations),
+            element("code", cause.arch_id),
+            cause.remedy,
+        ]
+        for cause in causes
     ]
-    return table(["Status", "Reason", "Evaluations", "Share"], rows, caption="How evaluations ended", num_text=2)
+    heads = ["Reason", "Status", "Evaluations", "Share", "Example", "Remedy"]
+    return table(heads, rows, caption="Failures by reason", class_="cards causes")
 
 
 def stages_table(stages: Sequence[Mapping[str, Any]]) -> Html:

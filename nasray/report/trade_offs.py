@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
+from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive, Solution
-from nasray.report.quantities import format_factor, format_metric, quantity
+from nasray.evaluation import Evaluation
+from nasray.formulations import Pareto
+from nasray.report.candidates import Candidates
+from nasray.report.quantities import format_factor, format_metric, in_sentence, quantity
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def trade_off_rows(
@@ -33,21 +38,48 @@ def trade_off_rows(
     quality, *costs = archive.formulation.objectives
     whole = archive.best_trade_off([quality_weight, *[1.0] * len(costs)])  # raises where there is none
     best = _extreme(archive, 0)
-    chosen = [(f"best {quantity(quality.name).label.lower()}", best)]
+    chosen = [(f"best {in_sentence(quality.name)}", best)]
     for index, cost in enumerate(costs, start=1):
-        chosen.append((f"least {quantity(cost.name).label.lower()}", _extreme(archive, index)))
+        chosen.append((f"least {in_sentence(cost.name)}", _extreme(archive, index)))
     for index, cost in enumerate(costs, start=1):
         weights = [quality_weight, *[0.0] * len(costs)]
         weights[index] = 1.0
-        chosen.append((f"trade-off, {quantity(cost.name).label.lower()}", archive.best_trade_off(weights)))
+        chosen.append((f"trade-off, {in_sentence(cost.name)}", archive.best_trade_off(weights)))
     if len(costs) > 1:
         chosen.append(("best trade-off", whole))
     names = [*(objective.name for objective in archive.formulation.objectives), *also]
     return [_row(label, solution, best, names, [cost.name for cost in costs]) for label, solution in chosen]
 
 
+def trade_offs_of(run: Mapping[str, Any], candidates: Candidates) -> list[dict[str, Any]]:
+    """Return the best networks and trade-offs of a run: as it recorded them, else computed from its candidates.
+
+    Args:
+        run: Content of its `run.json`.
+        candidates: What it evaluated.
+
+    Returns:
+        Rows as of `trade_off_rows`; none for a run with a table of results, with fewer than two objectives, or whose
+        candidates were recorded without their architectures.
+    """
+    if run.get("trade_offs"):
+        return list(run["trade_offs"])
+    names = [objective.name for objective in candidates.measured]
+    if run.get("results") or len(names) < 2:
+        return []
+    archive = ParetoArchive(Pareto(candidates.measured))
+    for index in sorted(candidates.front(names)):
+        row = candidates.rows[index]
+        if row.get("architecture"):
+            architecture = Architecture.from_json(row["architecture"])
+            archive.add(str(row.get("trial_id")), architecture, Evaluation(metrics=row["metrics"]))
+    return trade_off_rows(archive) if archive.front else []
+
+
 def trade_off_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the rows as a table for a terminal; costs with the factor that they save."""
+    from rich.table import Table
+
     table = Table(title="Best networks and trade-offs", show_lines=True)
     table.add_column("Network", no_wrap=True)
     for name in rows[0]["metrics"] if rows else ():

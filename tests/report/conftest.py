@@ -1,4 +1,6 @@
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,44 @@ def make_evaluation() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def layer() -> dict[str, Any]:
     return dict(LAYER)
+
+
+@pytest.fixture(scope="session")
+def experiment() -> Iterator[Callable[[str], Any]]:
+    """Imports a file of the experiments by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "experiments")
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def chromium(experiment: Callable[[str], Any]) -> Iterator[Any]:
+    """A headless Chromium for all tests; without one they are skipped."""
+    module = experiment("_browser")
+    path = module.find_browser()
+    if path is None:
+        pytest.skip(f"no Chromium to look at the report with: install one of {', '.join(module.NAMES)}")
+    with module.Browser(path) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Any:
+    """The Chromium, with a wide and light page."""
+    chromium.size(1280, 900)
+    chromium.color_scheme("light")
+    return chromium
+
+
+@pytest.fixture(scope="session")
+def made_up_run(
+    experiment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], RunDirectory]:
+    """Makes a run of so many evaluations, with failures, infeasible candidates and an energy account; each once."""
+    module = experiment("benchmark_report")
+
+    @cache
+    def make(count: int) -> RunDirectory:
+        return module.make_run(tmp_path_factory.mktemp("made-up") / "run", count)
+
+    return make

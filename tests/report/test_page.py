@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nasray.architecture import Architecture
 from nasray.records import RunDirectory, RunError
 from nasray.report import write_report
 
@@ -43,9 +44,20 @@ class Page(HTMLParser):
         else:
             self.text += data
 
+    def block(self, block_id: str) -> Any:
+        """Content of a block of data for the scripts."""
+        blocks = [attributes.get("id") for tag, attributes in self.elements if tag == "script"]
+        return json.loads(self.scripts[blocks.index(block_id)])
+
     @property
     def figures(self) -> list[dict[str, Any]]:
-        return json.loads(self.scripts[0])
+        return self.block("figures")
+
+    @property
+    def programs(self) -> list[str]:
+        """The scripts that run."""
+        kinds = [attributes.get("type") for tag, attributes in self.elements if tag == "script"]
+        return [text for text, kind in zip(self.scripts, kinds, strict=True) if kind is None]
 
 
 def report(run: RunDirectory) -> Page:
@@ -66,8 +78,12 @@ def test_report_of_a_whole_run_tells_its_figures(full_run: RunDirectory) -> None
         "sha256:00",
         "search.iterations",
         "1 layers, of which 1 narrower, 1 with a smaller kernel",
+        "10 candidates: 9 count, 0 are infeasible, 1 failed.",
+        "Limit the space or the batch size, or use fewer workers.",
     ):
         assert text in page.text
+    places = [attributes["id"] for _, attributes in page.elements if attributes.get("class") == "plot"]
+    assert places == ["plot-pair", "plot-parallel", "figure-0", "figure-1"]  # these: hypervolume and trajectory
     assert len(page.figures) == 2
 
 
@@ -87,9 +103,9 @@ def test_report_is_one_file_that_loads_nothing(full_run: RunDirectory) -> None:
 def test_policy_lets_only_the_reports_own_scripts_run(full_run: RunDirectory) -> None:
     page = report(full_run)
     policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy") or ""
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in page.scripts[1:]]
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in page.programs]
     assert policy.startswith("default-src 'none'; script-src " + " ".join(f"'sha256-{digest}'" for digest in digests))
-    assert len(digests) == 2
+    assert len(digests) == 5
     assert "unsafe-inline" not in policy.split("style-src")[0]
 
 
@@ -113,7 +129,7 @@ def test_markup_from_files_is_shown_as_text(
     full_run.add_stage(MARKUP, 1.0, started=MARKUP, device=MARKUP)
     page = report(full_run)
     tags = [tag for tag, _ in page.elements]
-    assert (tags.count("img"), tags.count("script")) == (num_images, num_scripts) == (0, 3)
+    assert (tags.count("img"), tags.count("script")) == (num_images, num_scripts) == (0, 7)
     assert page.text.count(MARKUP) > 20
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     shown = [
@@ -124,6 +140,7 @@ def test_markup_from_files_is_shown_as_text(
     ]
     assert any("&lt;script" in text for text in shown)
     assert not any("<script" in text or "<img" in text for text in shown)
+    assert MARKUP in page.block("candidates")["ids"]  # which the script escapes, or writes as text
 
 
 def test_report_of_a_run_that_recorded_nothing_says_so(empty_run: RunDirectory) -> None:
@@ -147,37 +164,65 @@ def test_report_of_a_run_whose_evaluations_all_failed_says_so(
     empty_run.append_evaluations([make_evaluation(0, status="failed", reason="diverged", metrics={})])
     empty_run.update(status="failed")
     page = report(empty_run)
-    assert "No evaluation has both an accuracy and a cost" in page.text
+    assert "No candidate that meets the constraints has two figures" in page.text
     assert "diverged" in page.text
     assert "The run failed;" in page.text
 
 
-def test_figures_offer_every_cost_and_trial(full_run: RunDirectory) -> None:
+def test_plots_offer_every_figure_and_trial(full_run: RunDirectory) -> None:
     page = report(full_run)
     options = [attributes["value"] for tag, attributes in page.elements if tag == "option"]
-    trials = ["macs-0.50-seed0", "macs-0.25-seed0"]
-    assert options == ["macs", "latency_ms", "", *trials, "", *trials]
-    roles = [trace["meta"]["role"] for trace in page.figures[0]["data"]]
-    assert {role: roles.count(role) for role in roles} == {
-        "samples": 2,
-        "front": 6,  # two costs, for all trials and for each
-        "path": 2,
-        "initial": 1,
-        "found": 1,
-    }
+    names = ["accuracy", "macs", "latency_ms"]
+    assert options[: 2 * len(names)] == [*names, *names]
+    chosen = [attributes["value"] for tag, attributes in page.elements if tag == "option" and "selected" in attributes]
+    assert chosen == ["macs", "accuracy", "auto", "all"]
+    data = page.block("candidates")
+    assert data["trials"] == ["macs-0.50-seed0", "macs-0.25-seed0"]
+    assert data["trial"] == [0] * 8 + [1, 0]
+    assert data["selected"] == [0, 4, 8]
+    assert [(mark["label"], mark["kind"]) for mark in data["marks"]] == [
+        ("initial", "initial"),
+        ("macs <= 50%", "found"),
+    ]
 
 
-def test_report_stays_small_with_many_samples(
+def test_every_figure_of_every_candidate_is_there_once(
     empty_run: RunDirectory, make_evaluation: Callable[..., dict[str, Any]]
 ) -> None:
-    empty_run.append_evaluations(
-        [make_evaluation(number, metrics={"accuracy": 0.5 + number % 7 / 20, "macs": number}) for number in range(9000)]
-    )
+    metrics = [{"accuracy": 0.5 + number % 7 / 20, "macs": number} for number in range(9000)]
+    empty_run.append_evaluations([make_evaluation(number, metrics=own) for number, own in enumerate(metrics)])
     page = report(empty_run)
-    samples = next(trace for trace in page.figures[0]["data"] if trace["meta"]["role"] == "samples")
-    assert len(samples["x"]) == 5000
-    assert "About 5000 of 9000 samples" in page.text
+    data = page.block("candidates")
+    assert data["values"]["macs"] == list(range(9000))
+    assert (empty_run.path / "report.html").read_text().count('"a8999"') == 1
     assert (empty_run.path / "report.html").stat().st_size < 8_000_000
+
+
+def test_candidates_beyond_a_limit_are_told_apart_from_failures(
+    empty_run: RunDirectory, make_evaluation: Callable[..., dict[str, Any]]
+) -> None:
+    empty_run.append_evaluations([make_evaluation(number) for number in range(4)])
+    empty_run.update(configuration={"constraints": ["macs<=998000"]})
+    page = report(empty_run)
+    assert page.block("candidates")["kinds"] == "iikk"
+    assert "not macs<=998000" in page.text
+    assert "Of 4 evaluations, 0 failed and 2 were infeasible." in page.text
+
+
+def test_networks_of_the_best_trade_offs_are_drawn(
+    empty_run: RunDirectory, make_evaluation: Callable[..., dict[str, Any]]
+) -> None:
+    rows = []
+    for number, metrics in enumerate([{"accuracy": 0.9, "macs": 100}, {"accuracy": 0.89, "macs": 50}]):
+        choices = {"00.kind": "conv", "00.filters": 8 * (number + 1)}
+        architecture = {"space": "chain", "choices": choices}
+        arch_id = Architecture.from_json(architecture).arch_id
+        changes = {"metrics": metrics, "architecture": architecture, "arch_id": arch_id, "selected": False}
+        rows.append(make_evaluation(number, **changes))
+    empty_run.append_evaluations(rows)
+    page = report(empty_run)
+    assert "best accuracy" in page.text and "least MACs" in page.text
+    assert "8 filters" in page.text and "16 filters" in page.text
 
 
 def test_damaged_evaluations_are_named(full_run: RunDirectory) -> None:

@@ -68,7 +68,7 @@ def test_the_report_of_a_run_with_trade_offs_shows_them(tmp_path) -> None:
     text = write_report(run).read_text()
     assert "best trade-off" in text
     assert "5x less" in text
-    assert "each evaluated once" in text
-    assert "The front against Parameters" in text
-    assert "The front against Test accuracy" not in text
+    assert "Candidate by candidate" in text
+    assert "The front of Accuracy against Parameters" in text
+    assert "The front of Accuracy against Test accuracy" not in text
     assert "No iteration" not in text
