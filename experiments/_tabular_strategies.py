@@ -15,11 +15,11 @@ import numpy as np
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto
-from nasray.search.candidate_search import CandidateSearch
-from nasray.search.evolution import AsynchronousEvolution
-from nasray.search.random_search import RandomSearch
-from nasray.search.surrogate import SurrogateSearch
 from nasray.spaces.tabular import TabularSpace
+from nasray.strategies.candidate_search import CandidateSearch
+from nasray.strategies.evolution import AsynchronousEvolution
+from nasray.strategies.random_search import RandomSearch
+from nasray.strategies.surrogate import SurrogateSearch
 
 POPULATION = 50
 

@@ -34,8 +34,8 @@ from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto
 from nasray.objectives import Objective
 from nasray.records import RunDirectory
-from nasray.search.evolution import AsynchronousEvolution
 from nasray.spaces.cell import CellSpace
+from nasray.strategies.evolution import AsynchronousEvolution
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.session import ClusterConfig, Workers, ray_session
 

@@ -17,8 +17,8 @@ from _benchmark import Parser, Workload, at_least, spread, write_json
 from nasray.architecture import Architecture
 from nasray.data import Batches
 from nasray.models.supernet import Supernet
-from nasray.search.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
-from nasray.search.shrinking import Shrinker
+from nasray.strategies.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
+from nasray.strategies.shrinking import Shrinker
 from nasray.training.candidates import CandidateConfig, CandidateEvaluator
 from nasray.training.evaluate import evaluate
 from nasray.training.jobs import NetworkJob, to_numpy

@@ -14,7 +14,7 @@ from _benchmark import Parser, Workload, at_least, spread, write_json
 
 from nasray.architecture import Architecture
 from nasray.models.supernet import Supernet
-from nasray.search.shrinking import Shrinker
+from nasray.strategies.shrinking import Shrinker
 from nasray.training.candidates import CandidateConfig, CandidateEvaluator
 from nasray.training.evaluate import NORM_POLICIES
 

@@ -49,7 +49,7 @@ def main() -> None:
             start = time.perf_counter()
             evaluations = pool.evaluate(candidates)
             wall = time.perf_counter() - start
-            busy = sum(evaluation.seconds for evaluation in evaluations)
+            busy = sum(evaluation.seconds for evaluation in evaluations if evaluation)
             if turn:  # the first one warms up
                 overheads.append(1e3 * (wall * arguments.actors - busy) / len(candidates))
                 alone.append(1e3 * float(np.mean([local(candidate).seconds for candidate in candidates[:40]])))

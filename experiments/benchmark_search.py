@@ -14,10 +14,10 @@ from _benchmark import Parser, Workload, at_least, spread, write_json
 
 from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
-from nasray.search.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
-from nasray.search.random_at_cost import RandomAtCost
-from nasray.search.shrinking import Shrinker
-from nasray.search.strategy import Strategy
+from nasray.strategies.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
+from nasray.strategies.random_at_cost import RandomAtCost
+from nasray.strategies.shrinking import Shrinker
+from nasray.strategies.strategy import Strategy
 from nasray.training.candidates import CandidateConfig, CandidateEvaluator
 
 METHODS = ("multi-layer", "single-layer", "random", "unsearched")

@@ -17,11 +17,11 @@ from nasray.architecture import Architecture
 from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto
 from nasray.objectives import Objective
-from nasray.search.candidate_search import CandidateSearch
-from nasray.search.evolution import AsynchronousEvolution
-from nasray.search.random_search import RandomSearch
-from nasray.search.surrogate import SurrogateSearch
 from nasray.spaces.chain import ChainSpace
+from nasray.strategies.candidate_search import CandidateSearch
+from nasray.strategies.evolution import AsynchronousEvolution
+from nasray.strategies.random_search import RandomSearch
+from nasray.strategies.surrogate import SurrogateSearch
 
 SPACE = ChainSpace(num_classes=10, in_channels=1, resolution=8)
 WANTED = Pareto([Objective(name="accuracy", direction="maximize"), Objective(name="parameters")])

@@ -22,8 +22,8 @@ from _benchmark import Parser, at_least, spread, write_json
 from torch import Tensor, nn
 
 from nasray.models.supernet import Supernet
-from nasray.search.shrinking import Shrinker
 from nasray.spaces.mobile_networks import NETWORKS, mobile_space
+from nasray.strategies.shrinking import Shrinker
 from nasray.training import losses
 from nasray.training.trainer import Backward
 

@@ -31,10 +31,11 @@ from nasray.records import RunDirectory
 from nasray.regularised import Regularised
 from nasray.report import write_report
 from nasray.report.trade_offs import trade_off_rows, trade_off_table
-from nasray.search.evolution import AsynchronousEvolution
 from nasray.spaces.chain import ChainSpace
+from nasray.strategies.evolution import AsynchronousEvolution
 from nasray.training.config import TrainingConfig
 from nasray.tune.cli_errors import exit_status
+from nasray.tune.disk_space import check_room
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.inference_rows import with_inference_energy
@@ -45,10 +46,13 @@ from nasray.tune.program import (
     Address,
     DryRun,
     JsonFile,
+    MaxDiskGb,
+    MaxFailures,
     NoProgress,
     NumWorkers,
     Resume,
     RunDir,
+    Timeout,
     announce,
     check_common,
     recorded,
@@ -89,7 +93,8 @@ def main(
     epochs: Annotated[int | None, Option(min=1, help="Epochs of a candidate; 10 on digits, else 5.")] = None,
     max_train: Annotated[int | None, Option(min=1, help="Most training images to use; 10,000 unless digits.")] = None,
     resolution: Annotated[int | None, Option(help="Side of the images in pixels.")] = None,
-    timeout: Annotated[float, Option(help="Seconds that a candidate may take.")] = 600.0,
+    timeout: Timeout = 600.0,
+    max_failures: MaxFailures = None,
     seed: Annotated[int, Option(min=0, help="Seed of search and training.")] = 0,
     place: energy_options.Place = "world",
     pue: energy_options.Pue = 1.0,
@@ -97,6 +102,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
     resume: Resume = False,
@@ -106,11 +112,9 @@ def main(
 ) -> None:
     """Evolve networks that are accurate, small and fast (after MENNDL)."""
     console = Console()
-    check_common(json_file=json_file, resume=resume, run_dir=run_dir)
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir, timeout=timeout)
     if not 0 <= quality_weight < math.inf:
         raise ValueError(f"`quality-weight` must be a finite number of at least 0, got {quality_weight}.")
-    if not timeout > 0:
-        raise ValueError(f"`timeout` must be positive, got {timeout}. Give seconds, such as 600.")
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
     energy = EnergySettings(place=place, pue=pue, budget=budget, inferences=inferences)
     images = load_image_data(data, max_train=max_train or (10_000 if data else None), resolution=resolution, seed=seed)
@@ -135,6 +139,7 @@ def main(
         tournament_size=min(5, population_size),
         has_ageing=has_ageing,
     )
+    check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
     run = RunDirectory.create(
@@ -163,9 +168,10 @@ def main(
         cluster=ClusterConfig(address=address),
         num_workers=workers,
         timeout_s=timeout,
+        max_failures=max_failures,
         energy=energy,
     )
-    with recorded(run, console, bill):
+    with recorded(run, console, bill, max_disk_gb=max_disk_gb):
         archive = problem.search(strategy, where, wanted)
     rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",)) if archive.front else []
     if rows and has_counter("cuda" if torch.cuda.is_available() else "cpu"):

@@ -23,6 +23,7 @@ from nasray.training.candidates import CandidateConfig
 from nasray.training.config import TrainingConfig
 from nasray.training.evaluate import NORM_POLICIES
 from nasray.tune.cli_errors import exit_status
+from nasray.tune.disk_space import check_room
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.netadapt import NetAdaptRun, new_run_path
@@ -33,10 +34,13 @@ from nasray.tune.program import (
     Address,
     DryRun,
     JsonFile,
+    MaxDiskGb,
+    MaxFailures,
     NoProgress,
     NumWorkers,
     Resume,
     RunDir,
+    Timeout,
     check_common,
     local_resources,
     recorded,
@@ -89,6 +93,8 @@ def main(
     baseline: Annotated[
         str, Option(help=f"What a found network has to pay its search back against: {', '.join(BASELINES)}.")
     ] = BASELINES[0],
+    timeout: Timeout = 600.0,
+    max_failures: MaxFailures = None,
     training_workers: Annotated[int, Option(min=1, help="Data-parallel workers of a training.")] = 1,
     place: energy_options.Place = "world",
     pue: energy_options.Pue = 1.0,
@@ -96,6 +102,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
     resume: Resume = False,
@@ -107,7 +114,7 @@ def main(
     console = Console()
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset!r}.")
-    check_common(json_file=json_file, resume=resume, run_dir=run_dir)
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir, timeout=timeout)
     if baseline not in BASELINES:
         raise ValueError(f"`baseline` must be one of {', '.join(BASELINES)}, got {baseline!r}.")
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
@@ -126,6 +133,7 @@ def main(
         device="cuda" if gpus else "cpu",
     )
     say(console, *bill.lines(budget))
+    check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
     records = RunDirectory.create(
@@ -138,7 +146,7 @@ def main(
         resume=resume,
     )
     try:
-        with recorded(records, console, bill):
+        with recorded(records, console, bill, max_disk_gb=max_disk_gb):
             rows = run.execute(
                 records,
                 StageProgress(console, is_quiet=no_progress),
@@ -148,6 +156,8 @@ def main(
                 energy=energy,
                 bill=bill,
                 baseline=baseline,
+                timeout_s=timeout,
+                max_failures=max_failures,
             )
     finally:
         write_report(records)

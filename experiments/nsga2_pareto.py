@@ -22,8 +22,10 @@ from nasray.carbon.budget import Budget
 from nasray.objectives import Constraint
 from nasray.optuna_study import SAMPLERS
 from nasray.records import RunDirectory
+from nasray.redaction import hide_passwords
 from nasray.report.device_fronts import fronts_per_device
 from nasray.tune.cli_errors import exit_status
+from nasray.tune.disk_space import check_room
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.problems.problem import Place
@@ -33,10 +35,13 @@ from nasray.tune.program import (
     Address,
     DryRun,
     JsonFile,
+    MaxDiskGb,
+    MaxFailures,
     NoProgress,
     NumWorkers,
     Resume,
     RunDir,
+    Timeout,
     announce,
     check_common,
     recorded,
@@ -73,6 +78,8 @@ def main(
         Path | None,
         Option(help="CIFAR-10/100 (python batches or parquet) or an ImageNet folder; none uses bundled digits."),
     ] = None,
+    timeout: Timeout = 600.0,
+    max_failures: MaxFailures = None,
     seed: Annotated[int, Option(min=0, help="Seed.")] = 0,
     place: energy_options.Place = "world",
     pue: energy_options.Pue = 1.0,
@@ -80,6 +87,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
     resume: Resume = False,
@@ -89,7 +97,7 @@ def main(
 ) -> None:
     """Look for the Pareto front of a search space with one of Optuna's samplers."""
     console = Console()
-    check_common(json_file=json_file, resume=resume, run_dir=run_dir)
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir, timeout=timeout)
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
     energy = EnergySettings(place=place, pue=pue, budget=budget)
     settings = ParetoSettings(
@@ -117,6 +125,7 @@ def main(
         num_workers=workers,
         address=address,
     )
+    check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
     # A storage of its own may hold another study: better to know before there is a run directory.
@@ -141,10 +150,12 @@ def main(
         progress=StageProgress(console, is_quiet=no_progress),
         cluster=ClusterConfig(address=address),
         num_workers=workers,
+        timeout_s=timeout,
+        max_failures=max_failures,
         energy=energy,
     )
-    say(console, f"To watch: optuna-dashboard {storage}")
-    with closing(strategy), recorded(run, console, bill):
+    say(console, f"To watch: optuna-dashboard {hide_passwords(storage)}")
+    with closing(strategy), recorded(run, console, bill, max_disk_gb=max_disk_gb):
         archive = study.execute(strategy, where)
     rows = front_rows(archive)
     metrics = archive.formulation.metrics

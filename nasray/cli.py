@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from nasray.architecture import Architecture
-    from nasray.hardware.table_keys import PlannedSpace
+from nasray.commands.lut import lut
 
-OTHER_SPACES = ("cell", "chain")
-"""Spaces besides the mobile networks of `nasray.spaces.mobile_networks.NETWORKS`."""
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Hardware-aware architecture search.")
-lut = typer.Typer(help="Latency lookup tables: measure one here, or import a published one.")
+app = typer.Typer(pretty_exceptions_enable=False, help="Hardware-aware architecture search.")
 app.add_typer(lut, name="lut")
 
-Output = Annotated[Path, typer.Option(help="File of the table.", dir_okay=False)]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -29,107 +24,150 @@ def _nasray(context: typer.Context) -> None:
         print(context.get_help())
 
 
-@lut.callback(invoke_without_command=True)
-def _lut(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-@lut.command()
-def build(
-    space: Annotated[str, typer.Option(help="mobile-32 or another mobile network, cell (NAS-Bench-201), or chain.")],
-    output: Output,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:<index>.")] = "cpu",
-    classes: Annotated[int, typer.Option(help="Outputs of the networks.", min=2)] = 10,
-    channels: Annotated[int, typer.Option(help="Channels of the image.", min=1)] = 3,
-    resolution: Annotated[
-        int | None, typer.Option(help="Side of the image in pixels; by default the space's own, or 32.", min=1)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 1,
-    threads: Annotated[int, typer.Option(help="Threads on a CPU; one is the steadiest.", min=1)] = 1,
-    rounds: Annotated[int, typer.Option(help="How often each layer is timed.", min=1)] = 3,
-    chains: Annotated[int, typer.Option(help="Of the space chain: random networks to time the layers of.", min=2)] = 50,
-    check: Annotated[
-        int, typer.Option(help="Networks that are timed as a whole to check the table; 0 for no check.", min=0)
-    ] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of random networks.", min=0)] = 0,
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def resume(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)],
 ) -> None:
-    """Time every layer that a space can need on this machine, and check the sums against whole networks.
+    """Go on with a run that was interrupted or killed, with the options that it was started with.
 
-    Interrupt it at any time: the same command goes on with what is missing.
+    Options after RUN replace those: nasray resume RUN --workers 4.
     """
-    import numpy as np
+    from nasray.tune.resume_command import resume as go_on
 
-    from nasray.hardware.table_builder import build_latency_table
-    from nasray.hardware.table_check import check_latency_table
-
-    if check == 1:
-        raise ValueError("`--check` must be 0 or at least 2, to compare ranks, got 1. Use 10.")
-    chosen = make_space(space, num_classes=classes, in_channels=channels, resolution=resolution)
-    networks = _random_chains(chosen, chains, seed) if space == "chain" else None
-    try:
-        table = build_latency_table(
-            output,
-            chosen,
-            architectures=networks,
-            device=device,
-            batch_size=batch_size,
-            threads=threads,
-            rounds=rounds,
-            seed=seed,
-            progress=_progress("timings"),
-        )
-        if check:
-            table = check_latency_table(
-                output,
-                chosen,
-                generator=np.random.default_rng(seed),
-                count=check,
-                architectures=None if networks is None else networks[:check],
-            )
-    except KeyboardInterrupt:
-        print(f"\nWhat was measured is kept in {output}; the same command goes on.", file=sys.stderr)
-        raise
-    print(f"{output}: {table.describe()}")
+    raise typer.Exit(go_on(run, context.args))
 
 
-@lut.command("import")
-def import_(
-    source: Annotated[Path, typer.Argument(help="Parquet or CSV in the notation of ProxylessNAS, OFA or TF-NAS.")],
-    table: Annotated[str | None, typer.Option(help="Which table of the file; without it they are listed.")] = None,
-    output: Annotated[Path | None, typer.Option(help="File of the block table.", dir_okay=False)] = None,
+@app.command()
+def dashboard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)],
+    storage: Annotated[str | None, typer.Option(help="Where the study is, if not in the run's folder.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; there is no password.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
 ) -> None:
-    """Import a published table of block latencies: ProxylessNAS, Once-for-All or TF-NAS."""
-    from nasray.hardware.imported_tables import import_block_table, table_names
+    """Show the Optuna study of a run in a browser, also while the run goes on."""
+    from nasray.tune.study_dashboard import show_study
 
-    if table is None:
-        print(f"{source} holds the tables {', '.join(table_names(source))}. Choose one with --table.")
+    show_study(run, storage=storage, host=host, port=port)
+
+
+@app.command()
+def doctor(
+    place: Annotated[str, typer.Option(help="Country or region of the electricity, such as FRA.")] = "world",
+    as_json: AsJson = False,
+) -> None:
+    """Tell what this machine offers: devices, energy counters, disk, packages; what is missing and how to get it."""
+    from nasray.commands.doctor import findings
+    from nasray.commands.output import print_json, print_table
+
+    found = findings(place)
+    if as_json:
+        print_json(found)
         return
-    if output is None:
-        raise ValueError("`--output` must name the file of the block table, got none.")
-    imported = import_block_table(source, table)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    imported.save(output)
-    print(f"{output}: {imported.describe()}")
+    rows = [{**row, "": "ok" if row["is_fine"] else "!", "remedy": row["remedy"] or ""} for row in found]
+    print_table(rows, columns=("", "what", "found", "remedy"))
 
 
-def make_space(name: str, *, num_classes: int, in_channels: int = 3, resolution: int | None = None) -> PlannedSpace:
-    """Return a search space by its name on the command line.
+@app.command()
+def report(run: Run) -> None:
+    """Write the report of a run anew, of what it has recorded so far."""
+    from nasray.commands.runs import report as write
 
-    Raises:
-        ValueError: If there is none of this name.
-    """
-    from nasray.spaces.cell import CellSpace
-    from nasray.spaces.chain import ChainSpace
-    from nasray.spaces.mobile_networks import NETWORKS, mobile_space
+    print(write(run))
 
-    if name == "cell":
-        return CellSpace(num_classes=num_classes, in_channels=in_channels, resolution=resolution or 32)
-    if name == "chain":
-        return ChainSpace(num_classes=num_classes, in_channels=in_channels, resolution=resolution or 32)
-    if name not in NETWORKS:
-        raise ValueError(f"`--space` must be one of {', '.join((*NETWORKS, *OTHER_SPACES))}, got {name!r}.")
-    return mobile_space(name, num_classes=num_classes, in_channels=in_channels, resolution=resolution)
+
+@app.command()
+def front(run: Run, as_json: AsJson = False) -> None:
+    """List the networks of a run that no other is better than."""
+    from nasray.commands.output import print_json, print_table
+    from nasray.commands.runs import front_rows
+
+    rows = front_rows(run)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, title=f"{len(rows)} networks on the fronts of {run}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Put several runs into one front: what share of it is whose, and what each dominates."""
+    from nasray.commands.output import print_json, print_table
+    from nasray.commands.runs import compare as put_together
+
+    found = put_together(runs)
+    if as_json:
+        print_json({"runs": found.rows, "warnings": found.warnings})
+        return
+    print_table(found.rows)
+    for warning in found.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+
+
+@app.command()
+def export(
+    run: Run,
+    arch: Annotated[str, typer.Argument(metavar="ARCH", help="Its id, or the beginning of it.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="New folder for the files.", file_okay=False)],
+    data: Annotated[Path | None, typer.Option(help="Images of the run, if it was given any.")] = None,
+) -> None:
+    """Write a network of a run as files to ship; one that the run did not export is trained once more."""
+    from nasray.commands.export import export as write
+
+    print(write(run, arch, output, data=data))
+
+
+@app.command()
+def measure(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Exported folder, .pt2 file, or module:name.")],
+    input_shape: Annotated[
+        str | None, typer.Option("--input", help="Shape of the input, as 1,3,32,32; an export knows its own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu (one thread), cuda or cuda:<index>.")] = "cpu",
+    energy: Annotated[bool, typer.Option("--energy", help="Measure energy too, where there is a counter.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a network costs on this machine: multiply-adds, parameters, memory, latency, energy."""
+    from nasray.commands.measure import measure as costs_of
+    from nasray.commands.output import print_json, print_table, shown
+
+    shape = _shape(input_shape)
+    rows = costs_of(model, input_shape=shape, device=device, measures_energy=energy)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([{**row, "value": shown(row["cost"], row["value"])} for row in rows])
+
+
+@app.command()
+def carbon(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Folder of a run; none tells the place alone.")
+    ] = None,
+    place: Annotated[str | None, typer.Option(help="Count the run's energy at another place, such as FRA.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the energy and CO2 of a run, by stage; or the CO2 of a place's electricity."""
+    from nasray.commands.carbon import carbon_rows
+    from nasray.commands.output import print_json, print_table
+
+    rows = carbon_rows(run, place)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows)
+
+
+def _shape(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    sizes = text.split(",")
+    if not all(size.strip().isdigit() and int(size) for size in sizes):
+        raise ValueError(f"`--input` must be positive whole numbers joined by commas, such as 1,3,32,32; got {text!r}.")
+    return [int(size) for size in sizes]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,34 +182,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from nasray.tune.cli_errors import exit_status  # brings Ray along, which help can do without
 
     return exit_status(run, [])
-
-
-def _random_chains(space: PlannedSpace, num: int, seed: int) -> list[Architecture]:
-    """Draw different chains that may be built."""
-    import numpy as np
-
-    from nasray.spaces.chain_plan import ChainPlan
-
-    generator, found = np.random.default_rng(seed), dict[str, "Architecture"]()
-    while len(found) < num:
-        drawn = space.random(generator)
-        plan = space.plan(drawn)
-        if isinstance(plan, ChainPlan) and plan.is_feasible:
-            found[drawn.arch_id] = drawn
-    return list(found.values())
-
-
-def _progress(what: str) -> Callable[[int, int], None]:
-    """Return a function that shows how far it is: in place on a terminal, else every tenth part on a line."""
-    is_terminal = sys.stderr.isatty()
-
-    def show(done: int, total: int) -> None:
-        if is_terminal:
-            print(f"\r{done:,} of {total:,} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif done == total or done % max(1, total // 10) == 0:
-            print(f"{done:,} of {total:,} {what}", file=sys.stderr, flush=True)
-
-    return show
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from nasray import cli
+from nasray.commands import lut
 from nasray.hardware.block_table import BlockTable
 
 
@@ -64,7 +65,7 @@ def test_an_interrupted_build_goes_on(tmp_path, capsys, monkeypatch):
         return show
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_progress", stop)
+        patch.setattr(lut, "_progress", stop)
         assert cli.main(arguments) == 130
     assert f"kept in {output}" in capsys.readouterr().err
     assert len(output.read_text().splitlines()) == 6
@@ -77,7 +78,7 @@ def test_an_interrupted_build_goes_on(tmp_path, capsys, monkeypatch):
 
 
 def test_chains_that_are_timed_may_be_built():
-    space = cli.make_space("chain", num_classes=3, resolution=8)
-    found = cli._random_chains(space, 3, 0)
+    space = lut.make_space("chain", num_classes=3, resolution=8)
+    found = lut._random_chains(space, 3, 0)
     assert len(found) == 3
     assert all(space.plan(each).is_feasible for each in found)

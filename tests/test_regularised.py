@@ -10,8 +10,8 @@ import pytest
 from nasray.evaluation import Evaluation
 from nasray.objectives import Constraint, Objective
 from nasray.regularised import Regularised
-from nasray.search.evolution import AsynchronousEvolution
 from nasray.spaces.tabular import TabularSpace
+from nasray.strategies.evolution import AsynchronousEvolution
 
 ACCURACY = Objective(name="accuracy", direction="maximize", ideal=1.0)
 

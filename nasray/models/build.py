@@ -11,10 +11,14 @@ from nasray.models.multi_scale_network import MultiScaleNetwork
 from nasray.models.plain import PlainNetwork
 from nasray.spaces.cell import CellSpace
 from nasray.spaces.chain import ChainSpace
+from nasray.spaces.elastic_space import ElasticSpace
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.multi_scale import MultiScaleSpace
 
-NetworkSpace = MobileSpace | CellSpace | ChainSpace | MultiScaleSpace
+PlannedImageSpace = MobileSpace | CellSpace | ChainSpace | MultiScaleSpace
+"""Spaces that know the images of their networks, and plan networks before they are built."""
+
+NetworkSpace = PlannedImageSpace | ElasticSpace
 """Spaces whose architectures can be built."""
 
 
@@ -35,6 +39,9 @@ def build_network(space: NetworkSpace, architecture: Architecture) -> nn.Module:
             return CellNetwork(space.plan(architecture))
         case MultiScaleSpace():
             return MultiScaleNetwork(space.plan(architecture))
+        case ElasticSpace():
+            built: nn.Module = space.build(architecture)
+            return built
         case ChainSpace():
             plan = space.plan(architecture)
             if plan.infeasible_reason:

@@ -19,7 +19,8 @@ FIELDS: Mapping[str, str] = {
     "search_time_s": "Search time (s)",
 }
 
-_LOADING: Mapping[str, str] = {
+# How each file is read again, in Python.
+LOADING: Mapping[str, str] = {
     "weights.safetensors": "from nasray.models.export import load_network\n\nnetwork = load_network(folder)",
     "model.pt2": 'import torch\n\nnetwork = torch.export.load(folder / "model.pt2").module()',
     "model.onnx": (
@@ -54,10 +55,11 @@ def model_card(plan: NetworkPlan, architecture: Architecture, card: Mapping[str,
         **{label: card.get(name, "not recorded") for name, label in FIELDS.items()},
         **{name: value for name, value in card.items() if name not in FIELDS},
     }
-    table = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items())
-    loading = "\n".join(f"`{name}`:\n\n```python\n{code}\n```\n" for name, code in _LOADING.items() if name in files)
+    table = "\n".join(f"| {table_cell(name)} | {table_cell(value)} |" for name, value in rows.items())
+    loading = "\n".join(f"`{name}`:\n\n```python\n{code}\n```\n" for name, code in LOADING.items() if name in files)
     return f"# {architecture.space} {architecture.arch_id}\n\n| | |\n|---|---|\n{table}\n\n## Loading\n\n{loading}"
 
 
-def _cell(value: object) -> str:
+def table_cell(value: object) -> str:
+    """Return a value as the text of one cell of a Markdown table."""
     return " ".join(str(value).split()).replace("|", "\\|")

@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import kendalltau
 
 from nasray.evaluation import Evaluation
-from nasray.search.random_at_cost import RandomAtCost
 from nasray.spaces.mobile_networks import mobile_space
+from nasray.strategies.random_at_cost import RandomAtCost
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 WITH_DATA = ("benchmark_search", "benchmark_ranking", "benchmark_ordered_dropout")

@@ -1,0 +1,1 @@
+"""What the command `nasray` does; every module imports what is heavy only when its command runs."""

@@ -1,0 +1,90 @@
+"""`nasray export`: a network of a run as files to ship."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nasray.architecture import Architecture
+from nasray.models.export_files import ExportReport
+from nasray.records import RunDirectory
+
+
+def export(run: Path, arch_id: str, output: Path, *, data: Path | None = None) -> Path:
+    """Write a network of a run into a folder: what the run exported, or trained once more as in the search.
+
+    Args:
+        run: Folder of the run.
+        arch_id: Of one of its evaluations; the beginning is enough if it is the only one.
+        output: New or empty folder.
+        data: The images of the run, if it was given any; by default the bundled digits.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If there is no such network, or the run does not tell how to train it.
+    """
+    directory = RunDirectory.open(run)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"`--output` must be a new or empty folder, got {output}.")
+    exported = sorted(path.name for path in (directory.path / "models").glob("*") if path.is_dir())
+    rows = {row["arch_id"]: row for row in directory.evaluations()}
+    found = _only(arch_id, sorted({*exported, *rows}), directory.path)
+    if found in exported:
+        shutil.copytree(directory.path / "models" / found, output, dirs_exist_ok=True)
+        return output
+    return _trained(directory, rows[found], output, data).folder
+
+
+def _only(arch_id: str, names: list[str], path: Path) -> str:
+    matches = [name for name in names if name == arch_id] or [name for name in names if name.startswith(arch_id)]
+    if len(matches) != 1:
+        some = ", ".join((matches or names)[:3]) or "none"
+        raise ValueError(
+            f"`ARCH` must name one network of {path}, got {arch_id!r}. See `nasray front`; such as {some}."
+        )
+    return matches[0]
+
+
+def _trained(directory: RunDirectory, row: dict[str, Any], output: Path, data: Path | None) -> ExportReport:
+    """Train a candidate once more by the run's recipe, and export it."""
+    import torch
+
+    from nasray.data import Batches, load_image_data
+    from nasray.models.export_module import export_module
+    from nasray.spaces.cell import CellSpace
+    from nasray.spaces.chain import ChainSpace
+    from nasray.training.config import TrainingConfig
+    from nasray.training.network_evaluation import NetworkEvaluationConfig, NetworkEvaluator
+
+    configuration, described = directory.run["configuration"], directory.run["data"]
+    architecture = Architecture.from_json(row.get("architecture"))
+    spaces = {"cell": CellSpace, "chain": ChainSpace}
+    if "layout" not in configuration or architecture.space not in spaces:
+        raise ValueError(
+            f"{row['arch_id']} must have been trained by a program of nasray to be trained again, but {directory.path} "
+            "does not tell how. Use `export` of what nasray.search returned, or an architecture under models/."
+        )
+    counts = {"holdout": described["num_holdout"], "resolution": described["resolution"]}
+    images = load_image_data(data, **counts, seed=directory.run["seed"], max_train=_train_cap(described))
+    if images.fingerprint() != described["fingerprint"]:
+        raise ValueError(f"`--data` must be the images of the run, {described['name']}, got others. Name their folder.")
+    recipe = configuration["evaluation"]
+    config = NetworkEvaluationConfig(**{**recipe, "training": TrainingConfig(**recipe["training"])})
+    space = spaces[architecture.space](**configuration["layout"])
+    network = NetworkEvaluator(space, images, config).trained(architecture)
+    few = images.test.subset(torch.arange(min(8, len(images.test))))
+    return export_module(
+        network,
+        architecture,
+        output,
+        example_BCHW=next(iter(Batches(few, images, batch_size=8, num_workers=1)))[0],
+        card={"Data": images.name, "Run": directory.path.name, **row["metrics"]},
+    )
+
+
+def _train_cap(described: dict[str, Any]) -> int | None:
+    total: int = described["num_train"] + described["num_holdout"]
+    return total or None

@@ -1,0 +1,240 @@
+"""`nasray.search`: a whole search in one call, with everything that the programs do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from torch import nn
+
+from nasray.architecture import Architecture
+from nasray.carbon.budget import Budget
+from nasray.data import ImageData
+from nasray.formulations import Pareto
+from nasray.models.build import NetworkSpace
+from nasray.objectives import Constraint, Objective
+from nasray.optuna_study import OptunaStrategy
+from nasray.optuna_study.samplers import SAMPLERS
+from nasray.records import RunDirectory
+from nasray.report import write_report
+from nasray.spaces.chain import ChainSpace
+from nasray.spaces.space import SearchSpace
+from nasray.strategies.candidate_pool import KnownMetrics
+from nasray.strategies.candidate_search import CandidateSearch
+from nasray.strategies.evolution import AsynchronousEvolution
+from nasray.strategies.random_search import RandomSearch
+from nasray.strategies.surrogate import SurrogateSearch
+from nasray.training.config import TrainingConfig
+from nasray.training.network_evaluation import size_metrics
+from nasray.tune.energy.settings import EnergySettings
+from nasray.tune.problems.function import EvaluationFunction, FunctionProblem
+from nasray.tune.problems.problem import Place, Problem
+from nasray.tune.problems.trained import TrainedProblem
+from nasray.tune.program import recorded
+from nasray.tune.progress import StageProgress
+from nasray.tune.search_result import SearchResult
+from nasray.tune.session import ClusterConfig
+
+OURS = ("evolution", "surrogate", "random")
+STRATEGIES = (*OURS, *SAMPLERS)
+"""What `search` knows by name: nasray's own, and Optuna's samplers."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """An evaluator that trains every candidate from scratch and measures it.
+
+    Its metrics are `accuracy` (held-out), `test_accuracy`, `parameters`, `macs`, `memory_bytes`, `inference_time_s`,
+    `training_time_s`, `energy_j`, `carbon_g`, and those of `costs`.
+
+    Args:
+        data: Images, from `nasray.load_image_data` or `nasray.image_data`.
+        epochs: Of each candidate.
+        batch_size: Images of a step.
+        learning_rate: For 256 images; it is scaled with the batch size.
+        costs: More metrics by name: functions of a trained `torch.nn.Module`, called on the worker.
+    """
+
+    data: ImageData
+    _: KW_ONLY
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 0.15
+    costs: Mapping[str, Callable[[nn.Module], float]] = field(default_factory=dict)
+
+    def recipe(self) -> TrainingConfig:
+        """Return the recipe, whose rate falls by 0.963 eighty times.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        return TrainingConfig(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            decay_epochs=self.epochs / 80,
+            warmup_epochs=min(1.0, self.epochs / 8),
+            gradient_clip=2.0,
+            ema_decay=0.99,
+        )
+
+
+def search(
+    space: SearchSpace,
+    evaluator: Training | EvaluationFunction,
+    *,
+    objectives: Sequence[Objective | str],
+    constraints: Sequence[Constraint | str] = (),
+    strategy: str = "evolution",
+    evaluations: int = 100,
+    initial: Sequence[Architecture] = (),
+    known: KnownMetrics | None = None,
+    seed: int = 0,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    address: str | None = None,
+    timeout_s: float | None = None,
+    place: str = "world",
+    pue: float = 1.0,
+    budget: Budget | None = None,
+    shows_progress: bool = True,
+) -> SearchResult:
+    """Search a space on Ray, record everything in a run directory, and return what was found.
+
+    Args:
+        space: What to search.
+        evaluator: A `Training`, or a function from an architecture to its metrics by name, which is sent to Ray's
+            workers.
+        objectives: What is wanted: "maximize accuracy", "minimize latency_ms", or `Objective`s; the quality first.
+        constraints: Limits, such as "parameters<=1e6".
+        strategy: One of `STRATEGIES`. "surrogate" needs the fewest evaluations where some costs are known before.
+        evaluations: Candidates.
+        initial: Architectures to evaluate first.
+        known: For "surrogate": metrics of an architecture that need no evaluation; by default the parameters and
+            multiply-adds of networks that can be built.
+        seed: Of search and training.
+        run_dir: Folder of the run; by default a new one under `runs/`.
+        resume: Whether to go on with the run that is there; all other arguments must be the same.
+        workers: Candidates at a time; by default all GPUs or processors.
+        address: Ray cluster: "auto" or its address; by default Ray starts on this machine.
+        timeout_s: How long a candidate may take, in seconds.
+        place: Country or region of the electricity, for its CO2.
+        pue: Power usage effectiveness of the data centre.
+        budget: Of energy, CO2 or time, at whose end the search ends.
+        shows_progress: Whether to show progress on the terminal.
+
+    Raises:
+        ValueError: If arguments do not fit each other.
+        KeyboardInterrupt: If it was interrupted; `resume=True` goes on.
+    """
+    formulation = Pareto([_objective(wanted) for wanted in objectives], [_constraint(limit) for limit in constraints])
+    energy = EnergySettings(place=place, pue=pue, budget=budget or Budget())
+    problem, data = _problem(space, evaluator, seed)
+    problem.check(formulation)
+    chosen = _strategy(
+        strategy, space, formulation, data, known, num_evaluations=evaluations, seed=seed, initial=initial
+    )
+    console = Console(quiet=not shows_progress)
+    run = RunDirectory.create(
+        run_dir or Path("runs") / time.strftime(f"{strategy}-%Y%m%d-%H%M%S"),
+        method=strategy,
+        preset="api",
+        configuration=problem.configuration()
+        | {
+            "objectives": [objective.to_json() for objective in formulation.objectives],
+            "constraints": [str(limit) for limit in formulation.constraints],
+            "initial": [architecture.arch_id for architecture in initial],
+        },
+        seed=seed,
+        data=problem.data(),
+        resume=resume,
+    )
+    where = Place(
+        run=run,
+        progress=StageProgress(console, is_quiet=not shows_progress),
+        cluster=ClusterConfig(address=address),
+        num_workers=workers,
+        timeout_s=timeout_s,
+        energy=energy,
+    )
+    with recorded(run, console):
+        archive = problem.search(chosen, where)
+        if len(formulation.objectives) > 1:
+            run.write_front([objective.to_json() for objective in formulation.objectives])
+        run.update(status="done")
+    write_report(run)
+    return SearchResult(run, archive, problem, data)
+
+
+def _problem(
+    space: SearchSpace, evaluator: Training | EvaluationFunction, seed: int
+) -> tuple[Problem, ImageData | None]:
+    if not isinstance(evaluator, Training):
+        if not callable(evaluator):
+            raise ValueError(f"`evaluator` must be a Training or a function, got {type(evaluator).__name__}.")
+        return FunctionProblem(space, evaluator), None
+    if not isinstance(space, NetworkSpace):
+        raise ValueError(f"`evaluator` must be a function for the space {space.name}, whose networks cannot be built.")
+    return TrainedProblem(space, evaluator.data, evaluator.recipe(), seed=seed, costs=evaluator.costs), evaluator.data
+
+
+def _strategy(
+    name: str,
+    space: SearchSpace,
+    formulation: Pareto,
+    data: ImageData | None,
+    known: KnownMetrics | None,
+    *,
+    num_evaluations: int,
+    seed: int,
+    initial: Sequence[Architecture],
+) -> CandidateSearch:
+    if known is not None and name != "surrogate":
+        raise ValueError(f"`known` must be left out with the strategy {name}, which has no use for it.")
+    generator = np.random.default_rng(seed)
+    options: dict[str, Any] = {"num_evaluations": num_evaluations, "generator": generator, "initial": initial}
+    match name:
+        case "evolution":
+            return AsynchronousEvolution(space, formulation, **options)
+        case "random":
+            return RandomSearch(space, formulation, **options)
+        case "surrogate":
+            return SurrogateSearch(space, formulation, known=known or _sizes(space, data), **options)
+        case _ if name in SAMPLERS:
+            return OptunaStrategy(space, formulation, sampler=name, **options)
+    raise ValueError(f"`strategy` must be one of {', '.join(STRATEGIES)}, got {name!r}.")
+
+
+def _sizes(space: SearchSpace, data: ImageData | None) -> KnownMetrics:
+    if data is None or not isinstance(space, NetworkSpace):
+        raise ValueError(
+            "`known` must be given for the strategy surrogate: what is known of an architecture untrained."
+        )
+    shape = (1, data.channels, data.resolution, data.resolution)
+
+    def known(architecture: Architecture) -> dict[str, float] | None:
+        if isinstance(space, ChainSpace) and space.plan(architecture).infeasible_reason:
+            return None
+        return size_metrics(space, architecture, shape)
+
+    return known
+
+
+def _objective(wanted: Objective | str) -> Objective:
+    if isinstance(wanted, Objective):
+        return wanted
+    direction, _, name = wanted.strip().partition(" ")
+    if direction not in ("minimize", "maximize") or not name.strip():
+        raise ValueError(f'An objective must read like "maximize accuracy" or "minimize macs", got {wanted!r}.')
+    ideal = 1.0 if direction == "maximize" and "accuracy" in name else None
+    return Objective(name=name.strip(), direction="maximize" if direction == "maximize" else "minimize", ideal=ideal)
+
+
+def _constraint(limit: Constraint | str) -> Constraint:
+    return limit if isinstance(limit, Constraint) else Constraint.parse(limit)

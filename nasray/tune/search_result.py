@@ -1,0 +1,150 @@
+"""What `nasray.search` returns: the front, its best networks, a table, a plot, an export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nasray.architecture import Architecture
+from nasray.archive import ParetoArchive, Solution
+from nasray.data import Batches, ImageData
+from nasray.models.export_files import ExportReport
+from nasray.models.export_module import export_module
+from nasray.records import RunDirectory
+from nasray.tune.problems.problem import Problem
+from nasray.tune.problems.trained import TrainedProblem
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+class SearchResult:
+    """What a search has found.
+
+    Args:
+        run: The run directory.
+        archive: Evaluations that meet the constraints.
+        problem: What was searched.
+        data: Images that candidates were trained on; None where a function evaluated them.
+    """
+
+    def __init__(self, run: RunDirectory, archive: ParetoArchive, problem: Problem, data: ImageData | None) -> None:
+        self.run, self.archive, self._problem, self._data = run, archive, problem, data
+
+    @property
+    def path(self) -> Path:
+        """The run directory, with `report.html`."""
+        return self.run.path
+
+    @property
+    def front(self) -> list[Solution]:
+        """The networks that no other is better than in everything, the best in the first objective first."""
+        values = self.archive.formulation.values
+        return sorted(self.archive.front, key=lambda solution: float(values(solution.evaluation.metrics)[0]))
+
+    def best(self, **weights: float) -> Solution:
+        """Return the best trade-off; see `ParetoArchive.best_trade_off`.
+
+        Args:
+            weights: By objective, 1 for those that are left out: `best(accuracy=100)` cares for accuracy first.
+
+        Raises:
+            ValueError: If nothing was found, or a weight is of no objective.
+        """
+        names = [objective.name for objective in self.archive.formulation.objectives]
+        if unknown := sorted(set(weights) - set(names)):
+            raise ValueError(f"Weights must be of objectives ({', '.join(names)}), got {unknown[0]!r}.")
+        return self.archive.best_trade_off([weights.get(name, 1.0) for name in names])
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return every evaluation as a row: id, status, reason, seconds, choices, metrics, `is_on_front`."""
+        import pandas as pd
+
+        front = {solution.architecture.arch_id for solution in self.archive.front}
+        return pd.DataFrame(
+            {
+                **{key: row.get(key) for key in ("arch_id", "status", "reason", "seconds")},
+                "is_on_front": row["arch_id"] in front,
+                **row["architecture"]["choices"],
+                **row["metrics"],
+            }
+            for row in self.run.evaluations()
+        )
+
+    def plot(self, x: str | None = None, y: str | None = None) -> go.Figure:
+        """Return a plotly figure of two metrics with the front; `.show()` or `.write_html(path)` it.
+
+        Args:
+            x: By default the second objective.
+            y: By default the first one.
+
+        Raises:
+            ValueError: If no evaluation has both.
+        """
+        import plotly.graph_objects as go
+
+        names = [objective.name for objective in self.archive.formulation.objectives]
+        x, y = x or names[-1], y or names[0]
+        figure = go.Figure(layout={"xaxis": {"title": x}, "yaxis": {"title": y}, "template": "plotly_white"})
+        groups = (("evaluated", self.archive.solutions, "circle-open"), ("front", self.front, "diamond"))
+        for name, solutions, symbol in groups:
+            drawn = [s for s in solutions if x in s.evaluation.metrics and y in s.evaluation.metrics]
+            if not drawn:
+                raise ValueError(f"`x` and `y` must be metrics of the evaluations, got {x!r} and {y!r}.")
+            figure.add_scatter(
+                x=[s.evaluation.metrics[x] for s in drawn],
+                y=[s.evaluation.metrics[y] for s in drawn],
+                text=[s.architecture.arch_id for s in drawn],
+                mode="markers",
+                name=name,
+                marker={"symbol": symbol, "size": 9},
+            )
+        return figure
+
+    def export(
+        self, network: Solution | Architecture | None = None, folder: str | Path | None = None, *, onnx: bool = True
+    ) -> ExportReport:
+        """Train a network once more, as in the search, and write it as .pt2, ONNX and safetensors.
+
+        Args:
+            network: Which; by default `best()`.
+            folder: Where to; by default in the run directory, under `models/<arch_id>`.
+            onnx: Whether to write ONNX too; needs `nasray[export]`.
+
+        Raises:
+            ValueError: If candidates were evaluated by a function, which says nothing of how to train.
+        """
+        if not isinstance(self._problem, TrainedProblem) or self._data is None:
+            raise ValueError(
+                "`export` needs a search whose evaluator is a Training: a function's networks are its own."
+            )
+        chosen = self.best() if network is None else network
+        architecture = chosen.architecture if isinstance(chosen, Solution) else chosen
+        few = self._data.test.subset(torch.arange(min(8, len(self._data.test))))
+        images_BCHW = next(iter(Batches(few, self._data, batch_size=8, num_workers=1)))[0]
+        return export_module(
+            self._problem.trained(architecture),
+            architecture,
+            Path(folder) if folder else self.run.model_directory(architecture.arch_id),
+            example_BCHW=images_BCHW,
+            card=self._card(architecture),
+            onnx=onnx,
+        )
+
+    def _card(self, architecture: Architecture) -> dict[str, Any]:
+        assert self._data is not None
+        known = [s for s in self.archive.solutions if s.architecture == architecture]
+        metrics = dict(known[0].evaluation.metrics) if known else {}
+        return {
+            "Data": self._data.name,
+            "Input": f"batch x {self._data.channels} x {self._data.resolution} x {self._data.resolution}, normalised",
+            "Mean and standard deviation": f"{self._data.mean}, {self._data.std}",
+            **metrics,
+        }
+
+    def __repr__(self) -> str:
+        found = f"{len(self.archive.front)} on the front of {self.archive.num_evaluations} evaluations"
+        return f"SearchResult({found}, report: {self.path / 'report.html'})"

@@ -1,0 +1,115 @@
+"""A search in one call: what it returns, what it leaves behind, and what it refuses."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from nasray.data import load_image_data
+from nasray.objectives import Objective
+from nasray.spaces.chain import ChainSpace
+from nasray.spaces.elastic_space import ElasticSpace, choice
+from nasray.tune.search_api import STRATEGIES, Training, search
+
+
+class Net(nn.Module):
+    def __init__(self, width=choice(4, 8), depth=choice(1, 2)):
+        super().__init__()
+        widths = [1] + [width] * depth
+        self.layers = nn.Sequential(*(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)))
+        self.classifier = nn.Linear(width, 10)
+
+    def forward(self, images):
+        return self.classifier(self.layers(images).mean((2, 3)))
+
+
+def figures(architecture):
+    if architecture["width"] == 8 and architecture["depth"] == 2:
+        raise RuntimeError("this one is broken")
+    return {"quality": architecture["width"] + architecture["depth"], "cost": architecture["width"]}
+
+
+def conv_weights(network):
+    return sum(parameter.numel() for parameter in network.layers.parameters())
+
+
+@pytest.mark.ray
+def test_networks_of_a_class_are_trained_searched_and_exported(cluster, tmp_path):
+    data = load_image_data(None, max_train=60)
+    result = search(
+        ElasticSpace(Net),
+        Training(data, epochs=1, batch_size=16, costs={"conv_weights": conv_weights}),
+        objectives=["maximize accuracy", "minimize macs"],
+        constraints=["conv_weights<=400"],
+        strategy="surrogate",
+        evaluations=4,
+        run_dir=tmp_path / "run",
+        shows_progress=False,
+        place="FRA",
+    )
+    assert result.archive.num_evaluations == 4 and 1 <= len(result.front) <= 3  # one breaks the constraint
+    accuracies = [solution.evaluation.metrics["accuracy"] for solution in result.front]
+    assert accuracies == sorted(accuracies, reverse=True)
+    best = result.best(accuracy=1000.0)
+    assert best.evaluation.metrics["accuracy"] == accuracies[0]
+    frame = result.to_dataframe()
+    assert {"arch_id", "status", "width", "depth", "accuracy", "macs", "conv_weights", "energy_j"} <= set(frame.columns)
+    assert len(frame) == 4 and frame["is_on_front"].sum() == len(result.front)
+    assert [trace.name for trace in result.plot().data] == ["evaluated", "front"]
+    assert {path.name for path in result.path.iterdir()} >= {"report.html", "front.json", "energy.json", "run.json"}
+    report = result.export(best, tmp_path / "best")
+    assert max(report.differences.values()) < 1e-4
+    logits = torch.export.load(tmp_path / "best" / "model.pt2").module()(torch.zeros(2, 1, 8, 8))
+    assert logits.shape == (2, 10)
+
+
+@pytest.mark.ray
+def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path):
+    options = {"objectives": ["maximize quality", Objective(name="cost")], "run_dir": tmp_path / "run"}
+    result = search(ElasticSpace(Net), figures, evaluations=4, strategy="random", shows_progress=False, **options)
+    frame = result.to_dataframe()
+    assert sorted(frame["status"]) == ["failed", "ok", "ok", "ok"]
+    assert "this one is broken" in frame["reason"].dropna().item()
+    assert {(s.architecture["width"], s.architecture["depth"]) for s in result.front} == {(4, 2), (8, 1)}
+    with pytest.raises(ValueError, match="`export` needs a search whose evaluator is a Training"):
+        result.export()
+    with pytest.raises(ValueError, match=r"Weights must be of objectives \(quality, cost\), got 'speed'"):
+        result.best(speed=1.0)
+    with pytest.raises(ValueError, match="`x` and `y` must be metrics"):
+        result.plot(x="speed")
+    with pytest.raises(ValueError, match="already holds a run"):
+        search(ElasticSpace(Net), figures, evaluations=4, strategy="random", **options)
+    again = search(
+        ElasticSpace(Net), figures, evaluations=4, strategy="random", shows_progress=False, resume=True, **options
+    )
+    assert len(again.front) == 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "magic"}, f"`strategy` must be one of {', '.join(STRATEGIES)}"),
+        ({"objectives": ["accuracy"]}, 'must read like "maximize accuracy"'),
+        ({"constraints": ["cost<5x"]}, "A constraint must read like"),
+        ({"evaluator": 3}, "`evaluator` must be a Training or a function, got int"),
+        ({"strategy": "surrogate"}, "`known` must be given for the strategy surrogate"),
+        ({"known": figures}, "`known` must be left out with the strategy evolution"),
+        ({"evaluations": 0}, "`num_evaluations` must be at least 1"),
+        ({"place": "Atlantis"}, "`place` must be a country"),
+    ],
+)
+def test_what_does_not_fit_is_told(options, message, tmp_path):
+    given = {"evaluator": figures, "objectives": ["maximize quality", "minimize cost"], "run_dir": tmp_path / "run"}
+    with pytest.raises(ValueError, match=message):
+        search(ElasticSpace(Net), **(given | options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_that_a_training_lacks_are_told(tmp_path):
+    data = load_image_data(None, max_train=60)
+    space = ChainSpace(num_classes=10, in_channels=1, resolution=8)
+    with pytest.raises(ValueError, match="must be one of accuracy, test_accuracy"):
+        search(space, Training(data), objectives=["maximize beauty", "minimize macs"], run_dir=tmp_path / "run")
