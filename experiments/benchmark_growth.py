@@ -3,9 +3,11 @@
 By default a search of 10,000 candidates runs on Ray, with one trial per candidate and a function as evaluator: chains
 of layers, their parameters and a made-up accuracy that depends on the architecture alone. Shown are the driver's own
 memory and its time per evaluation, wall-clock and processor time, in windows of 500 evaluations, then the space on disk
-and the time of the report. `start` and `end` are the first and the last tenth of the evaluations. Memory is what the
-driver alone has written. The unique set size holds the code of its libraries besides, for as long as no other process
-of the machine has loaded the same ones: it goes up and down by 100 MB when others start and end.
+and the time of the report. `start` and `end` are the first and the last tenth of the evaluations. A machine that others
+use is not equally fast at both: a fresh process searches for a tenth right after the end, and the ratio is that to it.
+
+Memory is what the driver alone has written. The unique set size holds the code of its libraries besides, for as long as
+no other process of the machine has loaded the same ones: it goes up and down by 100 MB when others start and end.
 
 With `--sleep-s LOW HIGH` candidates sleep instead, each as long as its architecture says, log-uniform, on as many
 logical processors as there are `--workers`. Shown is how busy the workers were: from when all were at work until the
@@ -14,17 +16,20 @@ last candidate was handed out, and in the whole run, with the start of the worke
 
 from __future__ import annotations
 
-import itertools
+import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 from _benchmark import Parser, at_least, write_json
+from _growth_curve import Curve, Sample, growth, per_evaluation, plot
 from benchmark_async import Interval, Outcome, evolution, first_time_all_busy
 from benchmark_strategies import SPACE, WANTED, strategies
 
@@ -42,89 +47,6 @@ from nasray.tune.session import ClusterConfig, Workers, ray_session
 
 STRATEGIES = ("evolution", "surrogate", "random", "nsga2")
 GOAL_MB, GOAL_RATIO, GOAL_REPORT_S, GOAL_BUSY = 100.0, 1.2, 30.0, 0.9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """How this process stood at a moment.
-
-    Args:
-        evaluations: Recorded so far.
-        wall_s: Since the first of them.
-        cpu_s: Processor time of this process since then, all threads.
-        own_mb: Memory that this process alone has written.
-        uss_mb: Unique set size.
-    """
-
-    evaluations: int
-    wall_s: float
-    cpu_s: float
-    own_mb: float
-    uss_mb: float
-
-
-class Curve:
-    """Takes a sample of this process at the first evaluation, and at every so many."""
-
-    def __init__(self, window: int) -> None:
-        self.samples: list[Sample] = []
-        self._window, self._count, self._process = window, 0, psutil.Process()
-        self._wall_s = self._cpu_s = 0.0
-
-    def __call__(self, trial: Trial, evaluation: Evaluation) -> None:
-        """Count an evaluation."""
-        self._count += 1
-        if self._count == 1:
-            self._wall_s, self._cpu_s = time.perf_counter(), self._cpu()
-        if self._count == 1 or self._count % self._window == 0:
-            self._take()
-
-    def _cpu(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
-
-    def _take(self) -> None:
-        sample = Sample(
-            evaluations=self._count,
-            wall_s=time.perf_counter() - self._wall_s,
-            cpu_s=self._cpu() - self._cpu_s,
-            own_mb=sum(part.private_dirty for part in self._process.memory_maps()) / 1e6,
-            uss_mb=self._process.memory_full_info().uss / 1e6,
-        )
-        if self.samples:
-            wall_ms, cpu_ms = per_evaluation([self.samples[-1], sample])
-            print(
-                f"{sample.evaluations:7} evaluations: {wall_ms:6.1f} ms each, {cpu_ms:5.1f} ms of the driver's "
-                f"processor; {sample.own_mb:6.1f} MB (USS {sample.uss_mb:.1f})",
-                flush=True,
-            )
-        self.samples.append(sample)
-
-
-def per_evaluation(samples: list[Sample]) -> tuple[float, float]:
-    """Return wall-clock and processor time per evaluation between the first and the last sample, in ms."""
-    first, last = samples[0], samples[-1]
-    count = last.evaluations - first.evaluations
-    return 1e3 * (last.wall_s - first.wall_s) / count, 1e3 * (last.cpu_s - first.cpu_s) / count
-
-
-def growth(samples: list[Sample]) -> dict[str, float]:
-    """Return the first and the last tenth's times, their ratios, and how far memory grew."""
-    tenth = max(1, (len(samples) - 1) // 10)
-    start_ms, start_cpu_ms = per_evaluation(samples[: tenth + 1])
-    end_ms, end_cpu_ms = per_evaluation(samples[-tenth - 1 :])
-    return {
-        "start_ms": start_ms,
-        "end_ms": end_ms,
-        "ratio": end_ms / start_ms,
-        "start_cpu_ms": start_cpu_ms,
-        "end_cpu_ms": end_cpu_ms,
-        "cpu_ratio": end_cpu_ms / start_cpu_ms,
-        "start_mb": samples[0].own_mb,
-        "end_mb": samples[-1].own_mb,
-        "growth_mb": samples[-1].own_mb - samples[0].own_mb,
-        "uss_growth_mb": samples[-1].uss_mb - samples[0].uss_mb,
-    }
 
 
 def make_strategy(name: str, evaluations: int) -> CandidateSearch:
@@ -186,6 +108,18 @@ def soak(name: str, evaluations: int, num_workers: int, window: int, *, has_ener
     }
 
 
+def fresh_times(given: argparse.Namespace) -> tuple[float, float]:
+    """Return wall-clock and processor time per evaluation of a search of a tenth of the length, in ms."""
+    count = max(2, given.evaluations // 10)
+    options = ["--strategy", given.strategy, "--workers", str(given.workers), *(["--energy"] if given.energy else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figures.json"
+        short = ["--evaluations", str(count), "--window", str(count // 2), "--no-fresh", "--json", str(file)]
+        subprocess.run([sys.executable, __file__, *options, *short], check=True, stdout=subprocess.DEVNULL)
+        figures = json.loads(file.read_text(encoding="utf-8"))["figures"]
+    return per_evaluation([Sample(**sample) for sample in figures["samples"]])
+
+
 def disk_use(run_dir: Path) -> dict[str, float]:
     """Return files and MB in the run directory, in its part of Ray's, and in Ray's own folder for temporary files."""
     from ray._private.worker import global_worker
@@ -213,10 +147,10 @@ def report(run: RunDirectory) -> tuple[float, float]:
 def show_soak(figures: Mapping[str, Any]) -> None:
     """Print the table of a long search."""
     rows = [
-        ("time per evaluation, ms", "start_ms", "end_ms", "ratio"),
-        ("driver's processor time, ms", "start_cpu_ms", "end_cpu_ms", "cpu_ratio"),
+        ("time per evaluation, ms", "start_ms", "end_ms", "fresh_ms", "ratio"),
+        ("driver's processor time, ms", "start_cpu_ms", "end_cpu_ms", "fresh_cpu_ms", "cpu_ratio"),
     ]
-    print(f"{'':30}{'start':>10}{'end':>10}{'ratio':>10}")
+    print(f"{'':30}{'start':>10}{'end':>10}{'fresh':>10}{'ratio':>10}")
     for title, *keys in rows:
         print(f"{title:30}" + "".join(f"{figures[key]:10.2f}" for key in keys))
     print(f"{'memory of the driver, MB':30}{figures['start_mb']:10.1f}{figures['end_mb']:10.1f}", end="")
@@ -230,24 +164,6 @@ def show_soak(figures: Mapping[str, Any]) -> None:
         f"report < {GOAL_REPORT_S:g} s": figures["report_s"] < GOAL_REPORT_S,
     }
     print("goals: " + ", ".join(f"{goal} {'met' if met else 'missed'}" for goal, met in is_met.items()))
-
-
-def plot(path: Path, samples: list[Mapping[str, Any]]) -> None:
-    """Draw memory and processor time per evaluation over the evaluations."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    pairs = list(itertools.pairwise(samples))
-    times = [per_evaluation([Sample(**one), Sample(**other)]) for one, other in pairs]
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, subplot_titles=("driver's memory, MB", "ms/evaluation"))
-    figure.add_trace(
-        go.Scatter(x=[s["evaluations"] for s in samples], y=[s["own_mb"] for s in samples], name="memory"), 1, 1
-    )
-    x = [other["evaluations"] for _, other in pairs]
-    for number, name in enumerate(("wall-clock", "driver's processor")):
-        figure.add_trace(go.Scatter(x=x, y=[pair[number] for pair in times], name=name), 2, 1)
-    figure.update_yaxes(rangemode="tozero")
-    figure.write_html(path, include_plotlyjs=True)
 
 
 def busy(evaluations: int, num_workers: int, shortest_s: float, longest_s: float) -> dict[str, float]:
@@ -302,6 +218,9 @@ def main() -> None:
     parser.add_argument("--workers", type=at_least(1), default=2, help="workers")
     parser.add_argument("--window", type=at_least(1), default=500, help="evaluations between two samples")
     parser.add_argument("--energy", action="store_true", help="charge every candidate its energy")
+    parser.add_argument(
+        "--fresh", action=argparse.BooleanOptionalAction, default=True, help="compare with a fresh search at the end"
+    )
     parser.add_argument("--sleep-s", type=float, nargs=2, metavar=("LOW", "HIGH"), help="candidates sleep instead")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where to draw the curves, as HTML")
     given = parser.parse_args()
@@ -321,6 +240,9 @@ def main() -> None:
     else:
         print(f"{given.strategy}, {given.evaluations} evaluations, {given.workers} workers", flush=True)
         figures = soak(given.strategy, given.evaluations, given.workers, given.window, has_energy=given.energy)
+        fresh_ms, fresh_cpu_ms = fresh_times(given) if given.fresh else (figures["start_ms"], figures["start_cpu_ms"])
+        figures |= {"fresh_ms": fresh_ms, "fresh_cpu_ms": fresh_cpu_ms}
+        figures |= {"ratio": figures["end_ms"] / fresh_ms, "cpu_ratio": figures["end_cpu_ms"] / fresh_cpu_ms}
         show_soak(figures)
         if given.plot:
             plot(given.plot, figures["samples"])
