@@ -35,6 +35,7 @@ def test_fifty_kills_in_a_row_lose_nothing(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_kills_on_ray_lose_nothing(tmp_path):
     options = ["--kills", 3, "--workers", 2, "--strategies", "random", "--options", 3, "--evaluations", 81]
     (outcome,) = figures(tmp_path, *options, "--longest-s", 0.5)

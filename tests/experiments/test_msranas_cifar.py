@@ -114,6 +114,7 @@ def test_it_ends_with_networks_rivals_exports_and_a_report(whole):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_trials_and_programs_go_on_to_the_same_genotype_and_losses(whole, tmp_path):
     run_dir = tmp_path / "run"
     process = start(run_dir)
