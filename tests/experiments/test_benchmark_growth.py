@@ -14,7 +14,7 @@ def curve(monkeypatch):
 
 def test_growth_is_that_of_the_first_and_the_last_tenth(curve):
     # Twenty windows of 50; each evaluation takes as many ms as its window's number, and leaves 10 kB.
-    samples = [curve.Sample(evaluations=1, wall_s=0.0, cpu_s=0.0, own_mb=300.0, uss_mb=400.0)]
+    samples = [curve.Sample(evaluations=1, wall_s=0.0, cpu_s=0.0, work_s=0.0, own_mb=300.0, uss_mb=400.0)]
     for window in range(1, 21):
         last, count = samples[-1], 50 * window
         seconds = window * (count - last.evaluations) / 1e3
@@ -22,7 +22,8 @@ def test_growth_is_that_of_the_first_and_the_last_tenth(curve):
             curve.Sample(
                 evaluations=count,
                 wall_s=last.wall_s + seconds,
-                cpu_s=last.cpu_s + seconds / 2,
+                cpu_s=last.cpu_s + seconds / 2 + seconds / 10,
+                work_s=last.work_s + seconds / 10,
                 own_mb=300.0 + count / 100,
                 uss_mb=400.0 - window,
             )
@@ -31,6 +32,8 @@ def test_growth_is_that_of_the_first_and_the_last_tenth(curve):
     assert figures["start_ms"] == pytest.approx((49 * 1 + 50 * 2) / 99)
     assert figures["end_ms"] == pytest.approx(19.5)
     assert figures["end_cpu_ms"] == pytest.approx(9.75)
+    assert figures["cpu_ratio"] == pytest.approx(figures["ratio"])
+    assert figures["work_ratio"] == pytest.approx(1.0)  # the machine became slower, not the search
     assert figures["growth_mb"] == pytest.approx(10.0)
     assert figures["uss_growth_mb"] == pytest.approx(-20.0)
 
