@@ -18,8 +18,8 @@ from nasray.tune.energy.hosts import this_host
 
 _TICK_S = 1.0
 
-_started: dict[tuple[str, str], Any] = {}
-"""Meters by job and host. A handle that came by name alone would not keep its actor alive."""
+_started: dict[tuple[str, str, str], Any] = {}
+"""Meters by connection and host. A handle that came by name alone would not keep its actor alive."""
 
 
 class MeterActor:
@@ -95,12 +95,12 @@ def start_meters(nodes: Mapping[str, str], *, is_cross_checked: bool) -> dict[st
     Returns:
         By host the meter's handle, and whether it is new.
     """
-    actor, job = ray.remote(MeterActor), ray.get_runtime_context().get_job_id()
+    actor, connection = ray.remote(MeterActor), _connection()
     found = {}
     for host, node in nodes.items():
-        is_new = (job, host) not in _started
+        is_new = (*connection, host) not in _started
         if is_new:
-            _started[job, host] = actor.options(
+            _started[*connection, host] = actor.options(
                 name=_name(host),
                 get_if_exists=True,
                 num_cpus=0,
@@ -109,13 +109,13 @@ def start_meters(nodes: Mapping[str, str], *, is_cross_checked: bool) -> dict[st
                 max_concurrency=4,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             ).remote(host, is_cross_checked)
-        found[host] = (_started[job, host], is_new)
+        found[host] = (_started[*connection, host], is_new)
     return found
 
 
 def forget_meter(host: str) -> None:
     """Let go of a meter that died, so that the host may get another one."""
-    _started.pop((ray.get_runtime_context().get_job_id(), host), None)
+    _started.pop((*_connection(), host), None)
 
 
 def meter_of_this_host() -> Any | None:
@@ -125,6 +125,12 @@ def meter_of_this_host() -> Any | None:
     with contextlib.suppress(ValueError):
         return ray.get_actor(_name(this_host()))
     return None
+
+
+def _connection() -> tuple[str, str]:
+    """Return what tells this job on this cluster from any other: every local Ray calls its first job the same."""
+    context = ray.get_runtime_context()
+    return context.get_node_id(), context.get_job_id()
 
 
 def _name(host: str) -> str:

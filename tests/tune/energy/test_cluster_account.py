@@ -1,6 +1,8 @@
 """The account of a cluster when a meter is lost, and what a host is called."""
 
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -54,3 +56,18 @@ def test_a_lost_meter_is_replaced_and_its_figures_stay(cluster):
         assert list(account._meters.values()) != [first]
         assert account.ledger.owners()["overhead"].num_attempts == 2
         account.ledger.check()
+
+
+def test_a_process_meters_one_cluster_after_another():
+    program = """
+from nasray.carbon.intensity import CarbonIntensity
+from nasray.tune.energy.account import ClusterAccount
+from nasray.tune.session import ClusterConfig, ray_session
+
+for _ in range(2):
+    with ray_session(ClusterConfig(num_cpus=1)):
+        with ClusterAccount(CarbonIntensity(g_per_kwh=56.0, source="test"), is_cross_checked=False) as account:
+            account.refresh(now=True)
+        assert list(account.ledger.owners()) == ["overhead"]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
