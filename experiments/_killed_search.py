@@ -98,7 +98,8 @@ def search(folder: Path, name: str, *, options: int, evaluations: int, seed: int
     strategy = make_strategy(name, space, evaluations=evaluations, seed=seed, folder=folder)
     if on_ray:
         from nasray.tune.candidate_search_run import run_search
-        from nasray.tune.session import ClusterConfig, Workers, ray_session
+        from nasray.tune.session import ClusterConfig, ray_session
+        from nasray.tune.workers import Workers
 
         with ray_session(ClusterConfig(num_cpus=workers)):
             each = Workers(count=workers, cpus=1, gpus=0)

@@ -77,7 +77,7 @@ def run_on_ray(name: str, problem: Problem, *, seed: int, evaluations: int) -> S
     """
     from nasray.records import RunDirectory
     from nasray.tune.candidate_search_run import run_search
-    from nasray.tune.session import Workers
+    from nasray.tune.workers import Workers
 
     if name not in OURS:
         raise ValueError(f"--ray runs {', '.join(OURS)}, got {name}. Leave others out with --strategies.")

@@ -37,7 +37,8 @@ from nasray.records import RunDirectory
 from nasray.spaces.cell import CellSpace
 from nasray.strategies.evolution import AsynchronousEvolution
 from nasray.tune.candidate_search_run import run_search
-from nasray.tune.session import ClusterConfig, Workers, ray_session
+from nasray.tune.session import ClusterConfig, ray_session
+from nasray.tune.workers import Workers
 
 GOAL = 0.95
 OBJECTIVES = Pareto([Objective(name="accuracy", direction="maximize"), Objective(name="latency_ms")])

@@ -63,7 +63,7 @@ def search(folder: Path, arguments: Namespace) -> dict[str, Any]:
     """Search on the Ray that is up, or go on with what the folder holds, and return the figures."""
     from nasray.tune.candidate_search_run import run_search
     from nasray.tune.energy.account import ClusterAccount
-    from nasray.tune.session import Workers
+    from nasray.tune.workers import Workers
 
     run = RunDirectory.create(
         folder,
@@ -115,10 +115,12 @@ def pool_search(folder: Path, on_iteration: Callable[[], None] = lambda: None) -
     from nasray.spaces.mobile_networks import mobile_8
     from nasray.training.candidates import CandidateConfig, comparison_data
     from nasray.training.jobs import to_numpy
+    from nasray.tune.driver_callback import DriverCallback
     from nasray.tune.energy.account import ClusterAccount
     from nasray.tune.netadapt_settings import PRESETS
     from nasray.tune.search_trial import SearchTask, SearchTrial
-    from nasray.tune.session import DriverCallback, Workers, run_trials
+    from nasray.tune.session import run_trials
+    from nasray.tune.workers import Workers
 
     class Iterations(DriverCallback):
         """Counts what came back."""

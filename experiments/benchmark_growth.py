@@ -40,7 +40,8 @@ from nasray.strategies.candidate_search import CandidateSearch
 from nasray.strategies.strategy import Trial
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.energy.account import ClusterAccount
-from nasray.tune.session import ClusterConfig, Workers, ray_session
+from nasray.tune.session import ClusterConfig, ray_session
+from nasray.tune.workers import Workers
 
 STRATEGIES = ("evolution", "surrogate", "random", "nsga2")
 GOAL_MB, GOAL_RATIO, GOAL_REPORT_S, GOAL_BUSY = 100.0, 1.2, 30.0, 0.9

@@ -20,7 +20,8 @@ from nasray.training.candidates import CandidateConfig, CandidateEvaluator, comp
 from nasray.training.config import TrainingConfig
 from nasray.training.jobs import Place, SupernetJob, load_supernet
 from nasray.tune.evaluation_pool import EvaluationPool
-from nasray.tune.session import ClusterConfig, Workers, ray_session
+from nasray.tune.session import ClusterConfig, ray_session
+from nasray.tune.workers import Workers
 
 GOAL_MS = 3.0
 

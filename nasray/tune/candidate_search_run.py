@@ -29,6 +29,7 @@ from nasray.tune.checkpoints import next_attempt
 from nasray.tune.crash_watch import CrashWatch
 from nasray.tune.deadline import GRACE_S
 from nasray.tune.disk_space import DiskWatch
+from nasray.tune.driver_callback import DriverCallback
 from nasray.tune.ended_trials import BugLogs, ForgetEndedTrials, NoTrialLines
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.callback import EnergyCallback
@@ -36,9 +37,9 @@ from nasray.tune.failure_limit import FailureLimit, FailureStopper
 from nasray.tune.progress import StageProgress
 from nasray.tune.resume_search import JournalledStrategy
 from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
-from nasray.tune.session import DriverCallback, Workers
 from nasray.tune.shared_folder import check_shared
 from nasray.tune.strategy_searcher import StrategySearcher
+from nasray.tune.workers import Workers
 
 OnEvaluation = Callable[[Trial, Evaluation], None]
 

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 
 from nasray.failures import OUT_OF_MEMORY, TIME_OUT, Failure, failure_of
 from nasray.tune.deadline import GRACE_S, check_timeout, took_longer
-from nasray.tune.session import DriverCallback
+from nasray.tune.driver_callback import DriverCallback
 
 _MEMORY_MONITOR = ("running low on memory", "memory monitor", "OutOfMemoryError")
 _DIED = "the worker died, perhaps killed by the system because memory ran out"
@@ -73,7 +73,7 @@ class CrashWatch(DriverCallback):
         return 0.0 if started_s is None else time.monotonic() - started_s
 
     def _error(self, trial_id: str) -> BaseException | None:
-        """Return the error that Ray kept of a trial."""
+        """Return the error that Ray kept of a trial: this process wrote it a moment ago, into Ray's session folder."""
         trial = next((trial for trial in reversed(self._trials) if trial.trial_id == trial_id), None)
         file = None if trial is None else trial.pickled_error_file
         try:

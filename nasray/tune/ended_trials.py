@@ -9,8 +9,8 @@ from typing import Any
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from nasray.tune.candidate_trial import TRACEBACK
+from nasray.tune.driver_callback import TrialLogs
 from nasray.tune.newest_first import NewestTrialFirst
-from nasray.tune.session import TrialLogs
 
 _HOLDERS = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
 

@@ -30,7 +30,7 @@ from nasray.tune.crash_watch import crash_failure
 from nasray.tune.deadline import GRACE_S, check_timeout, took_longer
 from nasray.tune.energy.leases import open_lease_here
 from nasray.tune.failure_limit import FailureLimit
-from nasray.tune.session import Workers
+from nasray.tune.workers import Workers
 
 _CHUNK_S, _LOOK_S = 0.05, 2.0
 _TRIES = 2

@@ -33,8 +33,9 @@ from nasray.tune.ms_ranas_results import ExitWriter
 from nasray.tune.ms_ranas_search import GenotypeTask, search_genotypes
 from nasray.tune.ms_ranas_settings import COSTS, MSRanasSettings, Variant
 from nasray.tune.progress import StageProgress
-from nasray.tune.session import ClusterConfig, Workers, ray_session
+from nasray.tune.session import ClusterConfig, ray_session
 from nasray.tune.stages import Stages
+from nasray.tune.workers import Workers
 
 RESERVED = ("final", "export")
 """Stages for which searches leave what the bill says of the budget."""

@@ -20,8 +20,8 @@ from nasray.training.exit_jobs import with_cutout
 from nasray.training.jobs import Place
 from nasray.tune.checkpoints import load_state, save_state
 from nasray.tune.multi_objective_halving import MultiObjectiveHalving
-from nasray.tune.session import Workers
 from nasray.tune.stages import Stages
+from nasray.tune.workers import Workers
 
 STAGE = "search"
 

@@ -35,8 +35,9 @@ from nasray.tune.payback import BASELINES, paybacks, with_energy
 from nasray.tune.problems.subnets import table_latency_again
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_trial import SearchTask, architecture_of, metric_name
-from nasray.tune.session import ClusterConfig, Workers, ray_session
+from nasray.tune.session import ClusterConfig, ray_session
 from nasray.tune.stages import Stages, put_weights
+from nasray.tune.workers import Workers
 
 INITIAL = "initial"
 

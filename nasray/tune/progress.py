@@ -15,10 +15,10 @@ from nasray.carbon.account import EnergyAccount
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation, Pareto
 from nasray.objectives import Objective
+from nasray.tune.driver_callback import DriverCallback
 from nasray.tune.live.metrics import RayMetrics, where_metrics_go
 from nasray.tune.live.state import LiveRun
 from nasray.tune.live.view import LiveView, StageState, stage_line
-from nasray.tune.session import DriverCallback
 
 _REFRESHES_PER_S = 4
 

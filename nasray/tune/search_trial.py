@@ -25,7 +25,7 @@ from nasray.training.jobs import Weights
 from nasray.tune.checkpoints import load_progress, save_progress
 from nasray.tune.evaluation_pool import EvaluationPool
 from nasray.tune.failure_limit import FailureLimit
-from nasray.tune.session import Workers
+from nasray.tune.workers import Workers
 
 INITIAL = "initial"
 

@@ -29,14 +29,16 @@ from nasray.tune.checkpoints import (
     save_weights,
 )
 from nasray.tune.disk_space import DiskWatch
+from nasray.tune.driver_callback import DriverCallback
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.energy.leases import STAGE_NAMES
 from nasray.tune.failure_limit import TooManyFailuresError
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_trial import SearchTask, SearchTrial
-from nasray.tune.session import DriverCallback, Workers, run_trials
+from nasray.tune.session import run_trials
 from nasray.tune.training_trial import Job, TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
+from nasray.tune.workers import Workers
 
 
 class RecordEvaluations(DriverCallback):

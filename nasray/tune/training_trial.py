@@ -21,7 +21,7 @@ from nasray.training.config import TrainingConfig
 from nasray.training.jobs import Place, RunningJob
 from nasray.tune.checkpoints import load_state, save_state, save_weights
 from nasray.tune.energy.leases import STAGE_NAMES, open_lease_here
-from nasray.tune.session import Workers
+from nasray.tune.workers import Workers
 
 
 class Job(Protocol):

@@ -17,8 +17,8 @@ from nasray.tune.candidate_search_run import run_search
 from nasray.tune.crash_watch import CrashWatch
 from nasray.tune.failure_limit import FailureLimit, FailureStopper, TooManyFailuresError
 from nasray.tune.newest_first import NewestTrialFirst
-from nasray.tune.session import Workers
 from nasray.tune.strategy_searcher import StrategySearcher
+from nasray.tune.workers import Workers
 
 pytestmark = pytest.mark.ray
 

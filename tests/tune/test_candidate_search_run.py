@@ -15,7 +15,7 @@ from nasray.strategies.random_search import RandomSearch
 from nasray.strategies.strategy import Strategy
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.resume_search import JOURNAL, STATE
-from nasray.tune.session import Workers
+from nasray.tune.workers import Workers
 
 OBJECTIVES = Pareto([Objective(name="accuracy", direction="maximize"), Objective(name="latency_ms")])
 WORKERS = Workers(count=2, cpus=1, gpus=0)

@@ -28,8 +28,8 @@ from nasray.tune.checkpoints import (
 )
 from nasray.tune.energy.account import ClusterAccount
 from nasray.tune.progress import StageProgress
-from nasray.tune.session import Workers
 from nasray.tune.stages import Stages
+from nasray.tune.workers import Workers
 
 
 def directory(path):

@@ -36,8 +36,8 @@ from nasray.tune.disk_space import DiskWatch, check_room, disk_error, folder_byt
 from nasray.tune.energy.account import ClusterAccount
 from nasray.tune.program import recorded
 from nasray.tune.progress import StageProgress
-from nasray.tune.session import Workers
 from nasray.tune.stages import Stages
+from nasray.tune.workers import Workers
 
 WANTED = Pareto([Objective(name="error"), Objective(name="cost")])
 

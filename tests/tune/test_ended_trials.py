@@ -15,8 +15,9 @@ from nasray.records import RunDirectory
 from nasray.spaces.cell import CellSpace
 from nasray.strategies.random_search import RandomSearch
 from nasray.tune.candidate_search_run import run_search
+from nasray.tune.driver_callback import DriverCallback
 from nasray.tune.ended_trials import ForgetEndedTrials
-from nasray.tune.session import DriverCallback, Workers
+from nasray.tune.workers import Workers
 
 FINISHED = ("TERMINATED", "ERROR")
 

@@ -10,7 +10,7 @@ from nasray.training.jobs import load_supernet
 from nasray.tune import evaluation_pool
 from nasray.tune.evaluation_pool import EvaluationPool
 from nasray.tune.failure_limit import FailureLimit
-from nasray.tune.session import Workers
+from nasray.tune.workers import Workers
 
 pytestmark = pytest.mark.ray
 

@@ -14,9 +14,9 @@ from nasray.formulations import Pareto
 from nasray.objectives import Objective
 from nasray.spaces.cell import CellSpace
 from nasray.strategies.random_search import RandomSearch
+from nasray.tune.driver_callback import TrialLogs
 from nasray.tune.energy import EnergyCallback
 from nasray.tune.newest_first import NewestTrialFirst
-from nasray.tune.session import TrialLogs
 from nasray.tune.strategy_searcher import StrategySearcher
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]

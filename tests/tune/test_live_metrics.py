@@ -20,7 +20,7 @@ from nasray.tune.live import metrics
 from nasray.tune.live.metrics import RayMetrics, where_metrics_go
 from nasray.tune.live.state import LiveRun
 from nasray.tune.progress import StageProgress
-from nasray.tune.session import Workers
+from nasray.tune.workers import Workers
 
 GOALS = Pareto([Objective(name="accuracy", direction="maximize"), Objective(name="macs")])
 

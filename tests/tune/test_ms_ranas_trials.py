@@ -17,8 +17,9 @@ from nasray.training.jobs import Place
 from nasray.tune.checkpoints import load_weights, newest_checkpoint
 from nasray.tune.ms_ranas_presets import sgd_recipe
 from nasray.tune.ms_ranas_search import GenotypeTask, GenotypeTrial, Halving
-from nasray.tune.session import Workers, run_trials
+from nasray.tune.session import run_trials
 from nasray.tune.training_trial import TrainingTask, data_parallel_trial, last_checkpoint
+from nasray.tune.workers import Workers
 
 pytestmark = pytest.mark.ray
 

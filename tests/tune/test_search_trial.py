@@ -9,7 +9,7 @@ from nasray.spaces.mobile import MobileSpace
 from nasray.strategies.coordinate_descent import CoordinateDescent, CoordinateDescentConfig
 from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.search_trial import SearchTask, SearchTrial
-from nasray.tune.session import Workers
+from nasray.tune.workers import Workers
 
 
 class Pool:

@@ -12,8 +12,9 @@ from ray import tune
 from nasray.training.config import TrainingConfig
 from nasray.training.jobs import NetworkJob, Place, SupernetJob
 from nasray.tune.checkpoints import load_weights, newest_checkpoint
-from nasray.tune.session import Workers, run_trials
+from nasray.tune.session import run_trials
 from nasray.tune.training_trial import TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
+from nasray.tune.workers import Workers
 
 pytestmark = pytest.mark.ray
 

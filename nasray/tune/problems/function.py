@@ -16,7 +16,8 @@ from nasray.tune.candidate_search_run import run_search
 from nasray.tune.energy.calibration import Calibration
 from nasray.tune.problems.problem import Place, Problem, Work
 from nasray.tune.problems.trained import CandidateCounter
-from nasray.tune.session import Workers, ray_session
+from nasray.tune.session import ray_session
+from nasray.tune.workers import Workers
 
 Figures = Evaluation | Mapping[str, float]
 EvaluationFunction = Callable[[Architecture], Figures]

@@ -33,8 +33,9 @@ from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.measured_again import Remeasure
 from nasray.tune.netadapt_settings import NetAdaptSettings
 from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
-from nasray.tune.session import Workers, ray_session
+from nasray.tune.session import ray_session
 from nasray.tune.stages import Stages, put_weights
+from nasray.tune.workers import Workers
 
 COSTS = {
     "macs": "macs",

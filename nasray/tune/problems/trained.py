@@ -36,7 +36,8 @@ from nasray.tune.energy.settings import CHARGED, EnergySettings
 from nasray.tune.measured_again import Remeasure
 from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
 from nasray.tune.progress import Bar
-from nasray.tune.session import Workers, ray_session
+from nasray.tune.session import ray_session
+from nasray.tune.workers import Workers
 
 _TRIAL_BYTES = 10_000
 """What a trial leaves on disk: its evaluation and its part of the search's state; Ray's logs of ended ones go."""

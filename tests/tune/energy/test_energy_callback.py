@@ -19,10 +19,10 @@ from ray.tune.schedulers import FIFOScheduler
 from nasray.carbon.budget import Budget
 from nasray.carbon.intensity import CarbonIntensity
 from nasray.carbon.ledger import EnergyLedger
+from nasray.tune.driver_callback import TrialLogs
 from nasray.tune.energy import EnergyCallback, HardwareCostCallback, metered
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.hardware_callback import _key
-from nasray.tune.session import TrialLogs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 FRANCE = CarbonIntensity(g_per_kwh=56.0, source="test")
