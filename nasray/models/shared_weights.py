@@ -14,6 +14,9 @@ from torch.func import functional_call
 from nasray.architecture import Architecture
 from nasray.spaces.elastic_space import ElasticSpace
 
+_MOST_SHELLS = 256
+"""How many networks without weights are kept to compute with: a large space has more than memory holds."""
+
 
 class SharedWeights(nn.Module):
     """The weights of the largest network of a space, of which every other network uses a part.
@@ -54,6 +57,8 @@ class SharedWeights(nn.Module):
     def _shell(self, architecture: Architecture) -> nn.Module:
         """Return a network without weights of its own, to compute with given ones."""
         if architecture not in self._shells:
+            if len(self._shells) >= _MOST_SHELLS:
+                self._shells.clear()
             with torch.device("meta"):
                 shell = self.space.build(architecture)
             self._parts(shell)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasray.models.plain import PlainNetwork
 
@@ -88,6 +89,7 @@ def evaluate_subnet(
     return {"accuracy": metrics["accuracy"], "loss": metrics["loss"]}
 
 
-def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """Return the batch-norm layers of a model."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the batch-norm layers of a model, those that keep statistics."""
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    return [norm for norm in norms if norm.track_running_stats]

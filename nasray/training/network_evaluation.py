@@ -88,8 +88,7 @@ class NetworkEvaluator:
             InfeasibleArchitectureError: If the architecture breaks a limit of its space.
             DivergedError: If the training diverges.
         """
-        torch.manual_seed(self.config.seed)
-        return self._trained(build_network(self.space, architecture).to(self.device))
+        return self._trained(architecture)
 
     def inference_time_s(self, architecture: Architecture) -> float:
         """Time inference of a network over the held-out images, without training it; time does not depend on weights.
@@ -101,17 +100,19 @@ class NetworkEvaluator:
 
     def _evaluate(self, architecture: Architecture) -> Evaluation:
         start = time.perf_counter()
-        torch.manual_seed(self.config.seed)
         try:
-            network = build_network(self.space, architecture)
+            trained = self._trained(architecture)
         except InfeasibleArchitectureError as error:
             return Evaluation(status="infeasible", reason=str(error))
-        trained = self._trained(network.to(self.device))
         training_time_s = time.perf_counter() - start
         metrics = self._measure(trained, architecture) | {"training_time_s": training_time_s}
         return Evaluation.from_metrics(metrics, time.perf_counter() - start)
 
-    def _trained(self, network: nn.Module) -> nn.Module:
+    def _trained(self, architecture: Architecture) -> nn.Module:
+        torch.manual_seed(self.config.seed)
+        return self._fit(build_network(self.space, architecture).to(self.device))
+
+    def _fit(self, network: nn.Module) -> nn.Module:
         config, seed = self.config.training, self.config.seed
         train = self.data.train
         steps = len(self._batches(train, config.batch_size, is_training=True))

@@ -23,6 +23,7 @@ from nasray.optuna_study.samplers import SAMPLERS
 from nasray.records import RunDirectory
 from nasray.report import write_report
 from nasray.spaces.chain import ChainSpace
+from nasray.spaces.elastic_space import ElasticSpace
 from nasray.spaces.space import SearchSpace
 from nasray.strategies.candidate_pool import KnownMetrics
 from nasray.strategies.candidate_search import CandidateSearch
@@ -34,6 +35,7 @@ from nasray.training.network_evaluation import size_metrics
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.problems.function import EvaluationFunction, FunctionProblem
 from nasray.tune.problems.problem import Place, Problem
+from nasray.tune.problems.shared import SharedProblem
 from nasray.tune.problems.trained import TrainedProblem
 from nasray.tune.program import recorded
 from nasray.tune.progress import StageProgress
@@ -47,16 +49,18 @@ STRATEGIES = (*OURS, *SAMPLERS)
 
 @dataclass(frozen=True)
 class Training:
-    """An evaluator that trains every candidate from scratch and measures it.
+    """An evaluator that trains every candidate, from scratch or all of them at once, and measures it.
 
     Its metrics are `accuracy` (held-out), `test_accuracy`, `parameters`, `macs`, `memory_bytes`, `inference_time_s`,
     `training_time_s`, `energy_j`, `carbon_g`, and those of `costs`.
 
     Args:
         data: Images, from `nasray.load_image_data` or `nasray.image_data`.
-        epochs: Of each candidate.
+        epochs: Of each candidate, or of the weights that all share.
         batch_size: Images of a step.
         learning_rate: For 256 images; it is scaled with the batch size.
+        shares_weights: Whether the networks of an `ElasticSpace` share one set of weights, which is trained before the
+            search: a candidate then takes as long as its inference. What is exported is trained further from them.
         costs: More metrics by name: functions of a trained `torch.nn.Module`, called on the worker.
     """
 
@@ -65,6 +69,7 @@ class Training:
     epochs: int = 5
     batch_size: int = 64
     learning_rate: float = 0.15
+    shares_weights: bool = False
     costs: Mapping[str, Callable[[nn.Module], float]] = field(default_factory=dict)
 
     def recipe(self) -> TrainingConfig:
@@ -181,7 +186,12 @@ def _problem(
         return FunctionProblem(space, evaluator), None
     if not isinstance(space, NetworkSpace):
         raise ValueError(f"`evaluator` must be a function for the space {space.name}, whose networks cannot be built.")
-    return TrainedProblem(space, evaluator.data, evaluator.recipe(), seed=seed, costs=evaluator.costs), evaluator.data
+    data, recipe, costs = evaluator.data, evaluator.recipe(), evaluator.costs
+    if not evaluator.shares_weights:
+        return TrainedProblem(space, data, recipe, seed=seed, costs=costs), data
+    if not isinstance(space, ElasticSpace):
+        raise ValueError(f"`shares_weights` must be left out for the space {space.name}: it needs an ElasticSpace.")
+    return SharedProblem(space, data, recipe, seed=seed, costs=costs), data
 
 
 def _strategy(

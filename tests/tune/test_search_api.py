@@ -66,6 +66,21 @@ def test_networks_of_a_class_are_trained_searched_and_exported(cluster, tmp_path
 
 
 @pytest.mark.ray
+def test_networks_that_share_weights_are_searched_and_go_on(cluster, tmp_path):
+    data = load_image_data(None, max_train=120)
+    evaluator = Training(data, epochs=2, batch_size=16, shares_weights=True)
+    options = {"objectives": ["maximize accuracy", "minimize parameters"], "strategy": "random", "evaluations": 3}
+    result = search(ElasticSpace(Net), evaluator, run_dir=tmp_path / "run", shows_progress=False, **options)
+    assert {stage["name"] for stage in result.run.run["stages"]} == {"supernet", "search"}
+    owners = json.loads((result.path / "energy.json").read_text())["stages"]
+    assert {"supernet training", "search"} <= set(owners)
+    again = search(ElasticSpace(Net), evaluator, run_dir=tmp_path / "run", shows_progress=False, resume=True, **options)
+    assert [stage["name"] for stage in again.run.run["stages"]].count("supernet") == 1
+    assert again.to_dataframe().equals(result.to_dataframe())
+    assert max(again.export(folder=tmp_path / "best").differences.values()) < 1e-4
+
+
+@pytest.mark.ray
 def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path):
     options = {"objectives": ["maximize quality", Objective(name="cost")], "run_dir": tmp_path / "run"}
     result = search(ElasticSpace(Net), figures, evaluations=4, strategy="random", shows_progress=False, **options)
@@ -111,5 +126,7 @@ def test_what_does_not_fit_is_told(options, message, tmp_path):
 def test_metrics_that_a_training_lacks_are_told(tmp_path):
     data = load_image_data(None, max_train=60)
     space = ChainSpace(num_classes=10, in_channels=1, resolution=8)
+    with pytest.raises(ValueError, match=r"`shares_weights` must be left out for the space chain.*needs an Elastic"):
+        search(space, Training(data, shares_weights=True), objectives=["maximize accuracy", "minimize macs"])
     with pytest.raises(ValueError, match="must be one of accuracy, test_accuracy"):
         search(space, Training(data), objectives=["maximize beauty", "minimize macs"], run_dir=tmp_path / "run")

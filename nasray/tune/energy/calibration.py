@@ -16,6 +16,7 @@ from nasray.carbon.lease import Lease, LeaseEnergy
 from nasray.carbon.node_meter import NodeMeter
 from nasray.data import ImageData, Split
 from nasray.training.jobs import Place, TrainingJob
+from nasray.training.shared import SharedJob
 from nasray.tune.energy.settings import EnergySettings
 
 _IMAGES, _MAX_BATCH = 512, 128
@@ -70,7 +71,7 @@ class Calibration:
                 break
         return float(np.mean(seconds))
 
-    def training_s(self, job: TrainingJob, data: ImageData) -> float:
+    def training_s(self, job: TrainingJob | SharedJob, data: ImageData) -> float:
         """Return how long one worker would train a job, from short epochs on few images after a warm-up."""
         few = few_images(data)
         short = replace(job.training, batch_size=min(job.training.batch_size, _MAX_BATCH))

@@ -124,7 +124,7 @@ class TrainedProblem(Problem):
             bar = place.progress.bar("search", strategy.num_evaluations, done=done)
             return run_search(
                 strategy,
-                partial(_evaluator, self._networks, self._data, self._config, workers.device, self._costs),
+                partial(_on_a_worker, self._evaluator(workers.device)),
                 workers=workers,
                 run=place.run,
                 formulation=formulation,
@@ -138,8 +138,7 @@ class TrainedProblem(Problem):
 
     def trained(self, architecture: Architecture) -> nn.Module:
         """Return a network as it was trained in the search, trained once more with the same seed."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return NetworkEvaluator(self._networks, self._data, self._config, device).trained(architecture)
+        return self._evaluator("cuda" if torch.cuda.is_available() else "cpu")().trained(architecture)
 
     def remeasure(self, formulation: Formulation) -> Remeasure | None:
         """Return how inference is timed when no other candidate is being trained, as there was in the search."""
@@ -169,6 +168,10 @@ class TrainedProblem(Problem):
             )
         ]
 
+    def _evaluator(self, device: str) -> Callable[[], NetworkEvaluator]:
+        """Return what makes an evaluator on a worker."""
+        return partial(NetworkEvaluator, self._networks, self._data, self._config, device, self._costs)
+
     def _random(self) -> Iterator[Architecture]:
         generator = np.random.default_rng(self._config.seed)
         while True:
@@ -180,15 +183,9 @@ class TrainedProblem(Problem):
         return HardwareCostCallback(partial(_network, self._networks), shape, latency_budget_s=0.0)
 
 
-def _evaluator(
-    space: NetworkSpace,
-    data: ImageData,
-    config: NetworkEvaluationConfig,
-    device: str,
-    costs: Mapping[str, Callable[[nn.Module], float]],
-) -> NetworkEvaluator:
+def _on_a_worker(make: Callable[[], NetworkEvaluator]) -> NetworkEvaluator:
     torch.set_num_threads(1)
-    return NetworkEvaluator(space, data, config, device, costs)
+    return make()
 
 
 def _layout(space: NetworkSpace) -> dict[str, Any]:
