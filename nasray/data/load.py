@@ -108,7 +108,9 @@ def _find(root: Path) -> tuple[Path, Layout]:
     if not found_layouts:
         raise DataError(f"The data path `{root}` must hold a known layout, got {_contents(root)}. {_remedy()}")
     if len(found_layouts) > 1:
-        found = ", ".join(f"{layout.description} in {folder}" for folder, layout in found_layouts)
+        found = ", ".join(f"{layout.description} in {folder}" for folder, layout in found_layouts[:_MAX_NAMES_IN_ERROR])
+        if (more := len(found_layouts) - _MAX_NAMES_IN_ERROR) > 0:
+            found += f", and {more} more"
         raise DataError(
             f"The data path `{root}` must hold one data set, got {found}. Name the folder of the one you mean."
         )

@@ -46,6 +46,15 @@ def test_two_data_sets_in_one_folder_must_be_told_apart(cifar10_folder, cifar100
         load_image_data(cifar10_folder.parent)
 
 
+def test_of_many_data_sets_only_some_are_named(cifar10_folder, tmp_path):
+    for number in range(7):
+        (tmp_path / "many" / str(number)).mkdir(parents=True)
+        for file in cifar10_folder.iterdir():
+            (tmp_path / "many" / str(number) / file.name).symlink_to(file)
+    with pytest.raises(DataError, match=r"many/4, and 2 more\. Name the folder"):
+        load_image_data(tmp_path / "many")
+
+
 def test_missing_batch_is_named(cifar10_folder):
     (cifar10_folder / "data_batch_4").unlink()
     with pytest.raises(DataError, match="data_batch_4` must be a file"):

@@ -135,6 +135,7 @@ def test_killed_trials_and_programs_go_on_to_the_same_genotype_and_losses(whole,
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_budget_ends_the_searches_and_what_was_found_is_trained(tmp_path):
     run_dir = tmp_path / "run"
     options = ["--epochs", "500", "--final-epochs", "1", "--seeds", "0", "--seeds", "1", "--no-progress"]
