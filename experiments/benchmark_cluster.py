@@ -120,6 +120,7 @@ def pool_search(folder: Path, on_iteration: Callable[[], None] = lambda: None) -
     from nasray.tune.netadapt_settings import PRESETS
     from nasray.tune.search_trial import SearchTask, SearchTrial
     from nasray.tune.session import run_trials
+    from nasray.tune.storage_folder import StorageFolder
     from nasray.tune.workers import Workers
 
     class Iterations(DriverCallback):
@@ -154,7 +155,7 @@ def pool_search(folder: Path, on_iteration: Callable[[], None] = lambda: None) -
             tune.with_parameters(SearchTrial, tasks={"search": task}),
             ["search"],
             stage="search-1",
-            storage=folder.resolve(),
+            storage=StorageFolder.local(folder),
             resources=task.resources(),
             callbacks=[seen],
             resume_from={},

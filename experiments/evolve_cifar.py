@@ -52,9 +52,11 @@ from nasray.tune.program import (
     NumWorkers,
     Resume,
     RunDir,
+    StoragePath,
     Timeout,
     announce,
     check_common,
+    open_storage,
     recorded,
     say,
 )
@@ -102,6 +104,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    storage_path: StoragePath = None,
     max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
@@ -142,8 +145,10 @@ def main(
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
+    folder = run_dir or Path("runs") / time.strftime("evolve-%Y%m%d-%H%M%S")
+    storage = open_storage(console, storage_path, folder, resume=resume)
     run = RunDirectory.create(
-        run_dir or Path("runs") / time.strftime("evolve-%Y%m%d-%H%M%S"),
+        folder,
         method="evolution",
         preset="menndl",
         configuration=problem.configuration()
@@ -165,13 +170,13 @@ def main(
     where = Place(
         run=run,
         progress=StageProgress(console, is_quiet=no_progress),
-        cluster=ClusterConfig(address=address),
+        cluster=ClusterConfig(address=address, storage=storage),
         num_workers=workers,
         timeout_s=timeout,
         max_failures=max_failures,
         energy=energy,
     )
-    with recorded(run, console, bill, max_disk_gb=max_disk_gb):
+    with recorded(run, console, bill, max_disk_gb=max_disk_gb, storage=storage):
         archive = problem.search(strategy, where, wanted)
     rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",)) if archive.front else []
     if rows and has_counter("cuda" if torch.cuda.is_available() else "cpu"):
@@ -184,6 +189,8 @@ def main(
     check = check_front(run, again, where.progress) if again else None
     run.update(status="done", trade_offs=rows)
     write_report(run)
+    if storage is not None:
+        storage.finish()
     if rows:
         console.print(trade_off_table(rows))
     say(

@@ -43,8 +43,10 @@ from nasray.tune.program import (
     NumWorkers,
     Resume,
     RunDir,
+    StoragePath,
     check_common,
     local_resources,
+    open_storage,
     recorded,
     say,
 )
@@ -116,6 +118,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    storage_path: StoragePath = None,
     max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
@@ -154,8 +157,10 @@ def main(
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
+    folder = run_dir or new_run_path()
+    storage = open_storage(console, storage_path, folder, resume=resume)
     records = RunDirectory.create(
-        run_dir or new_run_path(),
+        folder,
         method=METHOD,
         preset=preset,
         configuration=run.configuration(),
@@ -164,11 +169,11 @@ def main(
         resume=resume,
     )
     try:
-        with recorded(records, console, bill, max_disk_gb=max_disk_gb):
+        with recorded(records, console, bill, max_disk_gb=max_disk_gb, storage=storage):
             results = run.execute(
                 records,
                 StageProgress(console, is_quiet=no_progress),
-                cluster=ClusterConfig(address=address),
+                cluster=ClusterConfig(address=address, storage=storage),
                 num_workers=workers,
                 training_workers=training_workers,
                 energy=energy,
@@ -176,6 +181,8 @@ def main(
             )
     finally:
         write_report(records)
+    if storage is not None:
+        storage.finish()
     console.print(anytime_table(results["networks"]))
     say(console, *budget_sentences(kinds(results["networks"]), results["budgets"]))
     say(console, *comparison_sentences(results["comparisons"]), *records.run.get("spent", ()))

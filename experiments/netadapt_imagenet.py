@@ -40,9 +40,11 @@ from nasray.tune.program import (
     NumWorkers,
     Resume,
     RunDir,
+    StoragePath,
     Timeout,
     check_common,
     local_resources,
+    open_storage,
     recorded,
     say,
 )
@@ -102,6 +104,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    storage_path: StoragePath = None,
     max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
@@ -136,8 +139,10 @@ def main(
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
+    folder = run_dir or new_run_path()
+    storage = open_storage(console, storage_path, folder, resume=resume)
     records = RunDirectory.create(
-        run_dir or new_run_path(),
+        folder,
         method="netadaptv2",
         preset=preset,
         configuration=run.configuration(),
@@ -146,11 +151,11 @@ def main(
         resume=resume,
     )
     try:
-        with recorded(records, console, bill, max_disk_gb=max_disk_gb):
+        with recorded(records, console, bill, max_disk_gb=max_disk_gb, storage=storage):
             rows = run.execute(
                 records,
                 StageProgress(console, is_quiet=no_progress),
-                cluster=ClusterConfig(address=address),
+                cluster=ClusterConfig(address=address, storage=storage),
                 num_workers=workers,
                 training_workers=training_workers,
                 energy=energy,
@@ -161,6 +166,8 @@ def main(
             )
     finally:
         write_report(records)
+    if storage is not None:
+        storage.finish()
     console.print(result_table(rows))
     say(console, *records.run["break_even"], *records.run.get("spent", ()), f"Report: {records.path / 'report.html'}")
     if json_file:

@@ -41,9 +41,11 @@ from nasray.tune.program import (
     NumWorkers,
     Resume,
     RunDir,
+    StoragePath,
     Timeout,
     announce,
     check_common,
+    open_storage,
     recorded,
     say,
 )
@@ -87,6 +89,7 @@ def main(
     budget_kwh: energy_options.BudgetKwh = None,
     budget_hours: energy_options.BudgetHours = None,
     run_dir: RunDir = None,
+    storage_path: StoragePath = None,
     max_disk_gb: MaxDiskGb = None,
     workers: NumWorkers = None,
     address: Address = None,
@@ -134,8 +137,10 @@ def main(
         raise ValueError(
             f"`storage` must hold no study {study_name!r} yet. Add --resume or choose another --study-name."
         )
+    folder = run_dir or Path("runs") / time.strftime(f"{sampler}-%Y%m%d-%H%M%S")
+    remote = open_storage(console, storage_path, folder, resume=resume)
     run = RunDirectory.create(
-        run_dir or Path("runs") / time.strftime(f"{sampler}-%Y%m%d-%H%M%S"),
+        folder,
         method=f"optuna-{sampler}",
         preset=space,
         configuration=study.configuration(),
@@ -148,15 +153,17 @@ def main(
     where = Place(
         run=run,
         progress=StageProgress(console, is_quiet=no_progress),
-        cluster=ClusterConfig(address=address),
+        cluster=ClusterConfig(address=address, storage=remote),
         num_workers=workers,
         timeout_s=timeout,
         max_failures=max_failures,
         energy=energy,
     )
     say(console, f"To watch: optuna-dashboard {hide_passwords(storage)}")
-    with closing(strategy), recorded(run, console, bill, max_disk_gb=max_disk_gb):
+    with closing(strategy), recorded(run, console, bill, max_disk_gb=max_disk_gb, storage=remote):
         archive = study.execute(strategy, where)
+    if remote is not None:
+        remote.finish()
     rows = front_rows(archive)
     metrics = archive.formulation.metrics
     console.print(front_table(rows, metrics))

@@ -27,11 +27,15 @@ def _nasray(context: typer.Context) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def resume(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Folder of the run, here or on a storage (URI).", show_default=False),
+    ],
 ) -> None:
     """Go on with a run that was interrupted or killed, with the options that it was started with.
 
-    Options after RUN replace those: nasray resume RUN --workers 4.
+    Options after RUN replace those: nasray resume RUN --workers 4. The folder of a run on a storage, as
+    s3://bucket/runs/NAME, is brought back first, to runs/NAME or the folder that --run-dir names.
     """
     from nasray.tune.resume_command import resume as go_on
 

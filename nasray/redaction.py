@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)(?P<user>[^\s:/?#]*):[^\s/]*@")
-_IN_QUERY = re.compile(r"(?P<name>[?&](?:password|passwd|pwd|secret|token|sslpassword)=)[^&\s]*", re.IGNORECASE)
+_IN_QUERY = re.compile(r"(?P<name>[?&](?:\w*(?:password|passwd|pwd|secret|token|_key)\w*|sig)=)[^&\s]*", re.IGNORECASE)
 
 
 def hide_passwords(text: str) -> str:

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def _kernel_lock(folder: Path) -> _KernelLock | None:
             raise
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
+            os.pwrite(descriptor, json.dumps(this_process()).encode(), 0)
         except OSError:
             os.close(descriptor)  # else this process would keep the lock and not know
             raise
@@ -127,7 +128,7 @@ class _OwnerFile:
 
     def __init__(self, folder: Path) -> None:
         self._path, self._pid = folder / OWNER, os.getpid()
-        owner = _this_process()
+        owner = this_process()
         if not self._is_made(owner):
             self._take_over(folder, owner)
 
@@ -152,24 +153,25 @@ class _OwnerFile:
         found = _parsed(self._path.read_bytes())
         if found.get("host") != owner["host"]:
             raise RunError(
-                f"{folder} was last written by {_described(found)}, and this file system cannot tell whether that "
+                f"{folder} was last written by {described(found)}, and this file system cannot tell whether that "
                 f"process is alive. Make sure that it has ended, delete {self._path} and start again."
             )
-        if found.get("pid") != owner["pid"] and _is_alive(found):
+        if found.get("pid") != owner["pid"] and is_alive(found):
             raise _in_use(folder, found)
         self._path.unlink(missing_ok=True)
         if not self._is_made(owner):
             raise _in_use(folder, _parsed(self._path.read_bytes()))
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from all others, as JSON."""
     import psutil
 
     created_s = psutil.Process().create_time()
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": now(), "process_created_s": created_s}
 
 
-def _is_alive(owner: dict[str, Any]) -> bool:
+def is_alive(owner: Mapping[str, Any]) -> bool:
     """Whether a process of this machine lives; another one of the same number is not it."""
     import psutil
 
@@ -188,7 +190,8 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _described(owner: dict[str, Any]) -> str:
+def described(owner: Mapping[str, Any]) -> str:
+    """Return how people call a process, of what `this_process` returned there."""
     if not owner:
         return "another process"
     return f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('since')}"
@@ -196,5 +199,5 @@ def _described(owner: dict[str, Any]) -> str:
 
 def _in_use(folder: Path, owner: dict[str, Any]) -> RunError:
     return RunError(
-        f"{folder} is being written by {_described(owner)}. Wait for it, stop it, or choose another --run-dir."
+        f"{folder} is being written by {described(owner)}. Wait for it, stop it, or choose another --run-dir."
     )

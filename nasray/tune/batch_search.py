@@ -19,6 +19,7 @@ from nasray.tune.disk_space import DiskWatch
 from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.progress import StageProgress
 from nasray.tune.resume_search import JournalledStrategy
+from nasray.tune.run_storage import RunStorage
 from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
 
 EvaluateAll = Callable[[Sequence[Architecture]], Sequence[Evaluation | None]]
@@ -36,6 +37,7 @@ def search_in_batches(
     formulation: Formulation | None = None,
     account: EnergyAccount | None = None,
     limit: FailureLimit | None = None,
+    storage: RunStorage | None = None,
 ) -> ParetoArchive:
     """Search until the strategy is finished, and return what was found.
 
@@ -52,6 +54,7 @@ def search_in_batches(
         formulation: Objectives and constraints of the archive; by default the strategy's own.
         account: Of the run's energy; its budget ends the search after the batch that uses it up.
         limit: What `evaluate` tells of every evaluation; it ends the search after the batch that reaches it.
+        storage: Where a copy of the records is kept.
 
     Raises:
         DiskError: If the disk takes no more, or the run has used what it may.
@@ -76,6 +79,8 @@ def search_in_batches(
             bar = progress.bar(STAGE, strategy.num_evaluations, done=len(rows))
             num_told = 0
             while not strategy.is_finished and not _is_spent(account):
+                if storage is not None:
+                    storage.push_if_due()
                 # What a killed process had asked for is a batch of its own, as it was then.
                 trials = list(journal.out.values()) or list(islice(iter(journal.ask, None), batch_size))
                 if not trials and not strategy.is_finished:

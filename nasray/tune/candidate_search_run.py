@@ -25,7 +25,7 @@ from nasray.strategies.strategy import Strategy, Trial
 from nasray.tune.batch_search import note_budget
 from nasray.tune.candidate_result import CANDIDATE_ID
 from nasray.tune.candidate_trial import CandidateTrial, EvaluatorFactory
-from nasray.tune.checkpoints import next_attempt
+from nasray.tune.checkpoint_store import CheckpointStore
 from nasray.tune.crash_watch import CrashWatch
 from nasray.tune.deadline import GRACE_S
 from nasray.tune.disk_space import DiskWatch
@@ -36,8 +36,11 @@ from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.failure_limit import FailureLimit, FailureStopper
 from nasray.tune.progress import StageProgress
 from nasray.tune.resume_search import JournalledStrategy
+from nasray.tune.run_storage import RunStorage
 from nasray.tune.search_record import STAGE, evaluation_row, recorded_evaluation
 from nasray.tune.shared_folder import check_shared
+from nasray.tune.stage_callbacks import CopyRecords
+from nasray.tune.storage_folder import StorageFolder
 from nasray.tune.strategy_searcher import StrategySearcher
 from nasray.tune.workers import Workers
 
@@ -59,6 +62,7 @@ def run_search(
     callbacks: Sequence[tune.Callback] = (),
     on_evaluation: OnEvaluation | None = None,
     progress: StageProgress | None = None,
+    storage: RunStorage | None = None,
 ) -> ParetoArchive:
     """Search until the strategy is finished, on the Ray that is up, and return what was found.
 
@@ -85,6 +89,7 @@ def run_search(
         callbacks: More of Ray's callbacks, such as a `HardwareCostCallback`.
         on_evaluation: Told of every new evaluation after it is recorded, to show progress.
         progress: What shows the run's figures; by default they stand in Ray's metrics alone.
+        storage: Where a copy of the records is kept. Candidates have no checkpoints, so with it nodes share nothing.
 
     Raises:
         ValueError: If no formulation is known, the records cannot be read or written, or a node of the cluster does
@@ -116,7 +121,8 @@ def run_search(
     for row in rows:
         progress.evaluated(row["trial_id"], recorded_evaluation(row))
     _go_on(searcher, journal, rows, run)
-    check_shared(run.path.resolve())
+    if storage is None:
+        check_shared(StorageFolder.local(run.path))
     start, started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
         if not strategy.is_finished:
@@ -124,7 +130,9 @@ def run_search(
                 charged = [EnergyCallback(stage=STAGE, account=account)] if account else []
                 stop = CombinedStopper(interrupt, disk, BudgetStopper(account), FailureStopper(limit))
                 followed = progress.trials(1, workers.count)
-                hooks = [watch, disk, *charged, *callbacks, _StateSaver(journal), followed, logs, NoTrialLines()]
+                copied = [CopyRecords(storage)] if storage else []
+                saved = [_StateSaver(journal), *copied]
+                hooks = [watch, disk, *charged, *callbacks, *saved, followed, logs, NoTrialLines()]
                 trainable = tune.with_parameters(
                     CandidateTrial,
                     evaluator_factory=evaluator_factory,
@@ -139,6 +147,8 @@ def run_search(
     finally:
         journal.save()
         run.add_stage(STAGE, time.perf_counter() - start, started=started, device=workers.device)
+        if storage is not None:
+            storage.push()
     if not strategy.is_finished:
         note_budget(run, account)
     return archive
@@ -167,7 +177,7 @@ def _tuner(
             trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
-            name=next_attempt(storage, STAGE),
+            name=CheckpointStore.local(storage).next_attempt(STAGE),
             storage_path=str(storage),
             callbacks=list(callbacks),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

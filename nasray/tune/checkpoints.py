@@ -1,34 +1,28 @@
-"""Checkpoints of a trial on disk: which is the newest whole one, and which are kept.
-
-The rule, for the run as a whole: of each unfinished trial the newest whole checkpoint and the one before it, of a
-finished one none, as its result and its weights are on the record. Weights of trained networks and of supernets stay:
-exports, measurements and a resumed run are made from them.
-"""
+"""The files of a checkpoint: how they are written and read, and whether they are whole."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
-import shutil
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pyarrow.fs import FileSystem
+from ray.tune import Checkpoint
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
-from nasray.reading import build, read_json, reason
-from nasray.records import RunDirectory
+from nasray.reading import build, parse_json, read_json, reason
 from nasray.records.files import write_bytes_whole, writing
-
-_REMOVED = ".removed-"
-_NUM_KEPT = 2
+from nasray.tune.storage_folder import StorageFolder
 
 STATE, WEIGHTS, PROGRESS = "state.pt", "weights.safetensors", "progress.json"
 
@@ -112,44 +106,21 @@ def _damaged(path: Path, cause: str) -> ValueError:
     return ValueError(f"{path} is damaged, or is no checkpoint ({cause}). Remove this checkpoint's folder.")
 
 
-def newest_checkpoint(storage: Path, stage: str, name: str) -> str | None:
-    """Return the newest checkpoint of a trial that can be read whole, from any attempt at its stage.
+@contextlib.contextmanager
+def fetched(path: str | None, filesystem: FileSystem | None = None) -> Iterator[Path | None]:
+    """Yield a folder of this machine with the files of a checkpoint, for as long as the block lasts.
 
-    Ray's own restore goes back to its last snapshot of the whole experiment, which lags behind the trials and is
-    not written atomically; the trials' checkpoints are looked at one by one instead.
-
-    Args:
-        storage: Folder of Ray's state, with one folder per attempt named `stage-<attempt>`.
-        stage: Name of the stage.
-        name: Name of the trial.
-    """
-    whole, _ = _newest_whole(storage, stage, name)
-    return whole
-
-
-def checkpoints_to_resume(run: RunDirectory, storage: Path, stage: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the newest whole checkpoint of each trial that has one, and note in the record what is lost.
+    A remote one is copied to a temporary folder, once for all processes of a machine that want it at the same time.
 
     Args:
-        run: Where it is noted, and which trials were begun.
-        storage: See `newest_checkpoint`.
-        stage: Name of the stage.
-        names: Trials that are about to start.
+        path: Of the checkpoint; None yields None.
+        filesystem: What the path is on; None for this machine's.
     """
-    begun: Mapping[str, list[str]] = run.run.get("begun", {})
-    found, names = dict[str, str](), list(names)
-    for name in names:
-        whole, num_torn = _newest_whole(storage, stage, name)
-        if whole is not None:
-            found[name] = whole
-            if num_torn:
-                run.add_notice(
-                    f"{num_torn} damaged checkpoint(s) of {name} ({stage}) are passed over: it goes on from {whole}."
-                )
-        elif name in begun.get(stage, []):
-            run.add_notice(f"{name} ({stage}) starts anew: it was begun before, but has no whole checkpoint.")
-    run.update(begun={**begun, stage: sorted({*begun.get(stage, []), *names})})
-    return found
+    if path is None:
+        yield None
+        return
+    with Checkpoint(path, filesystem).as_directory() as folder:
+        yield Path(folder)
 
 
 def has_weights(folder: Path) -> bool:
@@ -161,98 +132,30 @@ def has_weights(folder: Path) -> bool:
         return False
 
 
-def remove_finished(storage: Path, stage: str, name: str) -> None:
-    """Remove all checkpoints of a trial that is finished, once its result and weights are on the disk.
+def is_whole(folder: StorageFolder) -> bool:
+    """Return whether the files of a checkpoint are there and not torn.
 
-    Args:
-        storage: See `newest_checkpoint`.
-        stage: Name of the stage.
-        name: Name of the trial.
+    Each is read at once: object stores take their time over every request.
+
+    Raises:
+        OSError: If a remote storage does not answer. That says nothing of the checkpoint, which may be whole.
     """
-    for folder in _checkpoints_of_attempts(storage, stage, name):
-        _remove(folder)
-    # With what Ray Train knows of them: it would look for those that it finds listed.
-    _remove(_data_parallel(storage, stage, name))
-
-
-def remove_outdated(storage: Path, stage: str, name: str) -> None:
-    """Remove the checkpoints of an unfinished trial but the newest whole one and the one before it.
-
-    Call it while no attempt runs: Ray itself keeps as many of the attempt that does, and Ray Train of its own.
-
-    Args:
-        storage: See `newest_checkpoint`.
-        stage: Name of the stage.
-        name: Name of the trial.
-    """
-    num_whole = 0
-    for folder in _checkpoints_of_attempts(storage, stage, name):
-        if num_whole < _NUM_KEPT and _is_whole(folder):
-            num_whole += 1
-        else:
-            _remove(folder)
-
-
-def remove_leftovers(storage: Path) -> None:
-    """Remove what a process left that was killed while it removed checkpoints."""
-    for folder in [*storage.glob(f"*/*/{_REMOVED}*"), *storage.glob(f"train/{_REMOVED}*")]:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder at once for whoever looks for checkpoints, then from the disk; one that stays is no harm."""
-    gone = folder.with_name(f"{_REMOVED}{folder.name}")
+    names = folder.files()
     try:
-        folder.rename(gone)
-    except OSError:  # missing, or removed before but for some files
-        gone = folder
-    shutil.rmtree(gone, ignore_errors=True)
-
-
-def _newest_whole(storage: Path, stage: str, name: str) -> tuple[str | None, int]:
-    """Return the newest whole checkpoint of a trial, and how many newer ones are not whole."""
-    num_torn = 0
-    for folder in _checkpoints(storage, stage, name):
-        if _is_whole(folder):
-            return str(folder), num_torn
-        num_torn += 1
-    return None, num_torn
-
-
-def _checkpoints(storage: Path, stage: str, name: str) -> Iterator[Path]:
-    """Yield a trial's checkpoints, the newest first."""
-    yield from _checkpoints_of_attempts(storage, stage, name)
-    # Written by the workers of a data-parallel training, which has no checkpoint of its own before its end.
-    yield from sorted(_data_parallel(storage, stage, name).glob("checkpoint_*"), reverse=True)
-
-
-def _checkpoints_of_attempts(storage: Path, stage: str, name: str) -> Iterator[Path]:
-    attempts = sorted(storage.glob(f"{stage}-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for attempt in attempts:
-        yield from sorted((attempt / name).glob("checkpoint_*"), reverse=True)
-
-
-def _data_parallel(storage: Path, stage: str, name: str) -> Path:
-    return storage / "train" / f"train-{stage}-{name}"
-
-
-def next_attempt(storage: Path, stage: str) -> str:
-    """Return a name for a new attempt at a stage."""
-    numbers = [int(path.name.rpartition("-")[2]) for path in storage.glob(f"{stage}-*")]
-    return f"{stage}-{max(numbers, default=0) + 1}"
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether the files of a checkpoint are there and not torn."""
-    try:
-        if (folder / PROGRESS).exists():
-            read_json(folder / PROGRESS)
+        if PROGRESS in names:
+            parse_json(folder.read(PROGRESS))
             return True
-        with zipfile.ZipFile(folder / STATE) as archive:
+        if STATE not in names:
+            return False
+        with zipfile.ZipFile(io.BytesIO(folder.read(STATE))) as archive:
             if archive.testzip() is not None:
                 return False
-        if (folder / WEIGHTS).exists():
-            load_file(folder / WEIGHTS)
-    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, SafetensorError):
+        if WEIGHTS in names:
+            load(folder.read(WEIGHTS))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return False
+    except (ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, SafetensorError):
         return False
     return True

@@ -149,7 +149,8 @@ class MSRanasRun:
         if self.data.notice:
             run.add_notice(self.data.notice)
         with ray_session(cluster), (energy or EnergySettings()).account(run.path) as account:
-            stages = Stages(run, progress, account, reserve=None if bill is None else bill.spending(RESERVED))
+            reserve = None if bill is None else bill.spending(RESERVED)
+            stages = Stages(run, progress, account, reserve=reserve, storage=cluster.storage)
             workers = Workers.available(num_workers)
             data = ray.put(self.data)
             searches = self._search(stages, data, _of_a_trial(workers))

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 import torch
+from pyarrow.fs import FileSystem
 from ray import tune
 
 from nasray.data import ImageData
@@ -18,7 +19,7 @@ from nasray.objectives import Objective
 from nasray.spaces.multi_scale_plan import MultiScalePlan
 from nasray.training.exit_jobs import with_cutout
 from nasray.training.jobs import Place
-from nasray.tune.checkpoints import load_state, save_state
+from nasray.tune.checkpoints import fetched, load_state, save_state
 from nasray.tune.multi_objective_halving import MultiObjectiveHalving
 from nasray.tune.stages import Stages
 from nasray.tune.workers import Workers
@@ -55,7 +56,12 @@ class GenotypeTrial(tune.Trainable):
     relaxed network, and `macs` and `parameters` of the network derived now.
     """
 
-    def setup(self, config: dict[str, Any], tasks: Mapping[str, GenotypeTask] | None = None) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        tasks: Mapping[str, GenotypeTask] | None = None,
+        filesystem: FileSystem | None = None,
+    ) -> None:
         """Build the search, and go on from an earlier checkpoint if the configuration names one."""
         assert tasks is not None
         self.task = tasks[config["trial"]["name"]]
@@ -65,8 +71,9 @@ class GenotypeTrial(tune.Trainable):
         data = with_cutout(ray.get(self.task.data), self.task.cutout_px)
         self.running = self.task.job.start(data, place)
         self.seconds, self.history = 0.0, list[dict[str, float]]()
-        if config["trial"].get("resume_from"):
-            self.load_checkpoint(config["trial"]["resume_from"])
+        with fetched(config["trial"].get("resume_from"), filesystem) as folder:
+            if folder is not None:
+                self.load_checkpoint(folder)
 
     def step(self) -> dict[str, Any]:
         """Search for one epoch."""

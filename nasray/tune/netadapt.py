@@ -158,7 +158,8 @@ class NetAdaptRun:
         if self.data.notice:
             run.add_notice(self.data.notice)
         with ray_session(cluster), (energy or EnergySettings()).account(run.path) as account:
-            stages = Stages(run, progress, account, reserve=None if bill is None else bill.spending(["final"]))
+            reserve = None if bill is None else bill.spending(["final"])
+            stages = Stages(run, progress, account, reserve=reserve, storage=cluster.storage)
             costs = self._costs(stages)
             bounds = {"timeout_s": timeout_s, "max_failures": max_failures}
             self._run_stages(stages, costs, num_workers, training_workers, bounds)

@@ -21,6 +21,13 @@ from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.failure_limit import failure_table
 from nasray.tune.problems.problem import Problem
 from nasray.tune.resume_command import started_program
+from nasray.tune.run_storage import NAME as STORAGE_NAME
+from nasray.tune.run_storage import RunStorage
+
+_IN_RAYS_FILES = (
+    "The password in --storage-path also gets into Ray's own files on that storage. Better leave it out, and give "
+    "every node its rights by a role or its environment."
+)
 
 RunDir = Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")]
 NumWorkers = Annotated[
@@ -47,6 +54,15 @@ MaxDiskGb = Annotated[
     float | None,
     typer.Option("--max-disk-gb", help="GB that the run directory may take; a run that would take more is ended."),
 ]
+StoragePath = Annotated[
+    str | None,
+    typer.Option(
+        "--storage-path",
+        help="Storage that all nodes reach, as s3://bucket/runs: the run's checkpoints and a copy of its records, in a "
+        "folder of the run's name. --run-dir is then a folder of this machine, and limits and bills of the disk mean "
+        "that folder alone.",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the printed figures here as JSON.")]
 
 
@@ -62,6 +78,19 @@ def check_common(*, json_file: Path | None, resume: bool, run_dir: Path | None, 
         raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
     if resume and run_dir is None:
         raise ValueError("`resume` needs the run's folder. Name it with --run-dir.")
+
+
+def open_storage(console: Console, storage_path: str | None, run_dir: Path, *, resume: bool) -> RunStorage | None:
+    """Return a run's folder on the storage that was named, if one was; to resume, bring the run directory back first.
+
+    Raises:
+        ValueError: As `RunStorage.open` says.
+    """
+    if storage_path is None:
+        return None
+    if hide_passwords(storage_path) != storage_path:
+        say(console, _IN_RAYS_FILES)
+    return RunStorage.open(storage_path, run_dir, resume=resume)
 
 
 def say(console: Console, *lines: str | None) -> None:
@@ -108,7 +137,12 @@ def local_resources() -> tuple[int, int]:
 
 @contextmanager
 def recorded(
-    run: RunDirectory, console: Console, bill: Bill | None = None, *, max_disk_gb: float | None = None
+    run: RunDirectory,
+    console: Console,
+    bill: Bill | None = None,
+    *,
+    max_disk_gb: float | None = None,
+    storage: RunStorage | None = None,
 ) -> Iterator[None]:
     """Note in the record how the block ends, and what it spent; where it could go on, say with which options.
 
@@ -119,9 +153,11 @@ def recorded(
         console: Where to say it.
         bill: What was announced.
         max_disk_gb: What the run directory may take, in GB; None for all that there is.
+        storage: Where a copy of the records is kept; whoever writes more of them afterwards calls `finish` then.
 
     Raises:
         DiskError: In place of an error that means that the disk takes no more.
+        RunError: If the storage cannot be written at the beginning.
     """
     run.update(
         status="running",
@@ -130,7 +166,11 @@ def recorded(
         **{LIMIT: None if max_disk_gb is None else max_disk_gb * 1e9},
         **({"bill": bill.to_json()} if bill else {}),
     )
-    say(console, f"Run directory: {run.path}")
+    say(console, f"Run directory: {run.path}", f"Storage: {storage.folder}" if storage else None)
+    if storage is not None:
+        storage.keep(run)
+    elif run.run.get(STORAGE_NAME):
+        run.add_notice("Resumed without --storage-path: what unfinished trials have there is not used.")
     try:
         with room_kept(run.path):
             yield
@@ -148,6 +188,9 @@ def recorded(
     else:
         run.update(spent=spent_lines(run, bill))
     finally:
+        if storage is not None:
+            with suppress(DiskError):  # what it notes if the storage is away; another error is on its way
+                storage.push()
         if causes := failure_causes(run.evaluations()):
             console.print(failure_table(causes))
 

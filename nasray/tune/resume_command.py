@@ -19,6 +19,8 @@ import typer
 from nasray.records import RunDirectory, RunError
 from nasray.redaction import hide_passwords
 from nasray.report import write_report
+from nasray.tune.run_storage import fetch
+from nasray.tune.storage_folder import is_uri
 
 PROGRAMS = ("netadapt_imagenet", "evolve_cifar", "nsga2_pareto", "msranas_cifar")
 """What may be started again, by the names of the files in the folder `experiments`."""
@@ -29,6 +31,7 @@ PROGRAM = "program"
 _ASKED_AGAIN = {
     "--storage": "writes to a database",
     "--address": "joins a Ray cluster",
+    "--storage-path": "writes to a storage",
 }
 """Options that reach out of the run directory; `--json` is left out, as the figures are in the run directory too."""
 _LEFT_OUT = ("--resume", "--run-dir", "--json", "--dry-run")
@@ -58,11 +61,11 @@ def started_program() -> dict[str, Any] | None:
     return {"name": name, "options": options, "paths": sorted({option[0] for option, is_path in given if is_path})}
 
 
-def resume(run_dir: Path, more: Sequence[str]) -> int:
+def resume(run_dir: Path | str, more: Sequence[str]) -> int:
     """Go on with a run: this process becomes its program. Returns only if there is nothing to do.
 
     Args:
-        run_dir: The run directory.
+        run_dir: The run directory; or the URI of the run's folder on a storage, from which it is brought back.
         more: Options in place of those that the run was started with, or besides.
 
     Returns:
@@ -72,7 +75,10 @@ def resume(run_dir: Path, more: Sequence[str]) -> int:
         ValueError: If there is no run, another process writes it, its records are damaged, or its program or an option
             cannot be used; the message says what to do.
     """
-    folder = run_dir.resolve()
+    where: list[str] = []
+    if is_uri(str(run_dir)):
+        run_dir, more, where = _brought_back(str(run_dir), more)
+    folder = Path(run_dir).resolve()
     run = RunDirectory.open(folder)
     is_done = run.run.get("status") == "done"
     for sentence in _repaired(folder):
@@ -82,10 +88,36 @@ def resume(run_dir: Path, more: Sequence[str]) -> int:
             write_report(run)
         print(f"{run_dir} is finished, there is nothing to go on with. Its report: {folder / 'report.html'}")
         return 0
-    path, options = program_command(run, more)
+    path, options = program_command(run, [*more, *where])
     command = [sys.executable, str(path), *options, "--resume", "--run-dir", str(folder)]
     print(f"Going on: {' '.join(map(hide_passwords, command[1:]))}", flush=True)
     return os.execv(sys.executable, command)
+
+
+def _brought_back(uri: str, more: Sequence[str]) -> tuple[Path, list[str], list[str]]:
+    """Bring a run back from a storage; returns its run directory, the other options, and that which names the storage.
+
+    Raises:
+        RunError: If there is none, another process goes on with it, or it would replace a run that is here.
+    """
+    more = list(more)
+    given = _taken_out(more, "--run-dir")
+    folder, storage = fetch(uri, None if given is None else Path(given))
+    print(f"Brought back to {folder}.")
+    return folder, more, [f"--storage-path={storage}"]
+
+
+def _taken_out(options: list[str], name: str) -> str | None:
+    """Take an option out of a command line and return its value; None if it is not there."""
+    for index, text in enumerate(options):
+        if text == name and index + 1 < len(options):
+            value = options[index + 1]
+            del options[index : index + 2]
+            return value
+        if text.startswith(f"{name}="):
+            del options[index]
+            return text.partition("=")[2]
+    return None
 
 
 def program_command(run: RunDirectory, more: Sequence[str]) -> tuple[Path, list[str]]:

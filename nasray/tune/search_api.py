@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from nasray.tune.problems.function import EvaluationFunction, FunctionProblem
 from nasray.tune.problems.problem import Place, Problem
 from nasray.tune.problems.shared import SharedProblem
 from nasray.tune.problems.trained import TrainedProblem
-from nasray.tune.program import recorded
+from nasray.tune.program import open_storage, recorded
 from nasray.tune.progress import StageProgress
 from nasray.tune.search_result import SearchResult
 from nasray.tune.session import ClusterConfig
@@ -101,6 +102,7 @@ def search(
     known: KnownMetrics | None = None,
     seed: int = 0,
     run_dir: str | Path | None = None,
+    storage_path: str | None = None,
     resume: bool = False,
     workers: int | None = None,
     address: str | None = None,
@@ -125,6 +127,8 @@ def search(
             multiply-adds of networks that can be built.
         seed: Of search and training.
         run_dir: Folder of the run; by default a new one under `runs/`.
+        storage_path: URI of a storage that all nodes reach, as "s3://bucket/runs": a copy of the records is kept there,
+            in a folder of the run directory's name, and a run that resumes without its run directory brings it back.
         resume: Whether to go on with the run that is there; all other arguments must be the same.
         workers: Candidates at a time; by default all GPUs or processors.
         address: Ray cluster: "auto" or its address; by default Ray starts on this machine.
@@ -146,8 +150,10 @@ def search(
         strategy, space, formulation, data, known, num_evaluations=evaluations, seed=seed, initial=initial
     )
     console = Console(quiet=not shows_progress)
+    folder = Path(run_dir or Path("runs") / time.strftime(f"{strategy}-%Y%m%d-%H%M%S"))
+    storage = open_storage(console, storage_path, folder, resume=resume)
     run = RunDirectory.create(
-        run_dir or Path("runs") / time.strftime(f"{strategy}-%Y%m%d-%H%M%S"),
+        folder,
         method=strategy,
         preset="api",
         configuration=problem.configuration()
@@ -163,17 +169,20 @@ def search(
     where = Place(
         run=run,
         progress=StageProgress(console, is_quiet=not shows_progress),
-        cluster=ClusterConfig(address=address),
+        cluster=ClusterConfig(address=address, storage=storage),
         num_workers=workers,
         timeout_s=timeout_s,
         energy=energy,
     )
-    with recorded(run, console):
-        archive = problem.search(chosen, where)
-        if len(formulation.objectives) > 1:
-            run.write_front([objective.to_json() for objective in formulation.objectives])
-        run.update(status="done")
-    write_report(run)
+    with nullcontext() if storage is None else closing(storage):
+        with recorded(run, console, storage=storage):
+            archive = problem.search(chosen, where)
+            if len(formulation.objectives) > 1:
+                run.write_front([objective.to_json() for objective in formulation.objectives])
+            run.update(status="done")
+        write_report(run)
+        if storage is not None:
+            storage.finish()
     return SearchResult(run, archive, problem, data)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from pyarrow.fs import FileSystem
 from ray import tune
 
 from nasray.architecture import Architecture
@@ -22,7 +23,7 @@ from nasray.strategies.coordinate_descent import CoordinateDescent, CoordinateDe
 from nasray.strategies.strategy import Trial
 from nasray.training.candidates import CandidateConfig
 from nasray.training.jobs import Weights
-from nasray.tune.checkpoints import load_progress, save_progress
+from nasray.tune.checkpoints import fetched, load_progress, save_progress
 from nasray.tune.evaluation_pool import EvaluationPool
 from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.workers import Workers
@@ -80,7 +81,12 @@ class SearchTrial(tune.Trainable):
     checkpoint is that of the iteration before: a search that goes on tries the iteration again.
     """
 
-    def setup(self, config: dict[str, Any], tasks: Mapping[str, SearchTask] | None = None) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        tasks: Mapping[str, SearchTask] | None = None,
+        filesystem: FileSystem | None = None,
+    ) -> None:
         """Start the evaluators, and go on from an earlier checkpoint if the configuration names one."""
         self.name_ = config["trial"]["name"]
         assert tasks is not None
@@ -105,8 +111,9 @@ class SearchTrial(tune.Trainable):
             limit=self.limit,
         )
         self.pool.wait_until_ready()
-        if config["trial"].get("resume_from"):
-            self.load_checkpoint(config["trial"]["resume_from"])
+        with fetched(config["trial"].get("resume_from"), filesystem) as folder:
+            if folder is not None:
+                self.load_checkpoint(folder)
 
     def step(self) -> dict[str, Any]:
         """Evaluate one iteration's samples and close it."""

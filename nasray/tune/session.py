@@ -26,20 +26,24 @@ from ray.tune.schedulers import TrialScheduler
 
 from nasray.tune.cli_errors import TrialError
 from nasray.tune.driver_callback import TrialLogs
+from nasray.tune.run_storage import RunStorage
 from nasray.tune.shared_folder import check_shared
+from nasray.tune.storage_folder import StorageFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Which Ray to use.
+    """Which Ray to use, and where its nodes keep what a run needs to go on.
 
     Args:
         address: None starts Ray on this machine; `auto` or an address joins a running cluster.
         num_cpus: Processors to offer when starting Ray here; None for all.
+        storage: The run's folder on a storage that all nodes reach; None for its run directory, which they share.
     """
 
     address: str | None = None
     num_cpus: int | None = None
+    storage: RunStorage | None = None
 
 
 @contextmanager
@@ -97,7 +101,7 @@ def run_trials(
     names: Sequence[str],
     *,
     stage: str,
-    storage: Path,
+    storage: StorageFolder,
     resources: tune.PlacementGroupFactory,
     callbacks: Sequence[tune.Callback],
     resume_from: Mapping[str, str],
@@ -113,17 +117,17 @@ def run_trials(
         trainable: Class trainable, checkpointed every step; or a function that keeps its own checkpoints.
         names: Names of the trials.
         stage: Name of this set of trials.
-        storage: Folder for Ray's state, which all nodes share.
+        storage: Folder for Ray's state, which all nodes reach.
         resources: Of one trial.
         callbacks: Told of results as they come.
-        resume_from: Checkpoint folder by name, from an earlier run.
+        resume_from: Path of a checkpoint by name, from an earlier run, on the file system of the storage.
         max_failures: How often a trial is restarted after a crash.
         stop: Ends trials early; their last results count.
         scheduler: Likewise, by comparing them.
 
     Raises:
         TrialError: If a trial failed.
-        ValueError: If a node of the cluster does not see the storage.
+        ValueError: If a node of the cluster does not reach the storage.
     """
     check_shared(storage)
     configs = [{"name": name, "resume_from": resume_from.get(name)} for name in names]
@@ -141,7 +145,8 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name=stage,
-            storage_path=str(storage),
+            storage_path=storage.path,
+            storage_filesystem=storage.filesystem,
             callbacks=[*callbacks, logs],
             checkpoint_config=every_step if isinstance(trainable, type) else None,
             failure_config=tune.FailureConfig(max_failures=max_failures),

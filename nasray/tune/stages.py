@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,65 +14,25 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.stopper import CombinedStopper
 
 from nasray.carbon.budget import Spending
-from nasray.records import DiskError, RunDirectory
+from nasray.records import RunDirectory
 from nasray.records.files import writing
 from nasray.training.jobs import Weights
 from nasray.tune.batch_search import note_budget
-from nasray.tune.checkpoints import (
-    checkpoints_to_resume,
-    has_weights,
-    load_weights,
-    next_attempt,
-    remove_finished,
-    remove_leftovers,
-    remove_outdated,
-    save_weights,
-)
+from nasray.tune.checkpoint_store import CheckpointStore
+from nasray.tune.checkpoints import has_weights, load_weights, save_weights
 from nasray.tune.disk_space import DiskWatch
-from nasray.tune.driver_callback import DriverCallback
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.energy.leases import STAGE_NAMES
 from nasray.tune.failure_limit import TooManyFailuresError
 from nasray.tune.progress import StageProgress
+from nasray.tune.run_storage import RunStorage
 from nasray.tune.search_trial import SearchTask, SearchTrial
 from nasray.tune.session import run_trials
-from nasray.tune.training_trial import Job, TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
+from nasray.tune.stage_callbacks import CopyRecords, RecordEvaluations, TakeWeights
+from nasray.tune.storage_folder import reaching
+from nasray.tune.training_trial import Job, TrainingTask, TrainingTrial, data_parallel_trial, last_weights
 from nasray.tune.workers import Workers
-
-
-class RecordEvaluations(DriverCallback):
-    """Writes a search's candidates to the run directory as its results come, and takes them out of the result."""
-
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
-
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """Append the candidates of one iteration."""
-        self._run.append_evaluations(result.pop("evaluations", []))
-
-
-class TakeWeights(DriverCallback):
-    """Has the weights of every training taken as it ends, so that its checkpoints need not stay until all have.
-
-    Args:
-        take: What takes them, given a trial's name and its last result.
-        watch: Told if they cannot be written: an error here would be, to Ray, one of the trial.
-    """
-
-    def __init__(self, take: Callable[[str, tune.Result], None], watch: DiskWatch) -> None:
-        self._take, self._watch = take, watch
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take the weights, if the training was not ended before its time."""
-        result = trial.last_result or {}
-        if "epoch" not in result or result["epoch"] < result["num_epochs"]:
-            return
-        found = tune.Result(metrics=result, checkpoint=trial.checkpoint, error=None, path=trial.path)
-        try:
-            self._take(trial.config["trial"]["name"], found)
-        except DiskError as error:
-            self._watch.note(error)
 
 
 class Stages:
@@ -83,6 +43,7 @@ class Stages:
         progress: Shown while a stage runs.
         account: Of the run's energy, started; each stage's trials are charged. Its budget ends searches early.
         reserve: What searches leave of the budget for later stages.
+        storage: Where checkpoints and a copy of the records are kept; None keeps checkpoints in the run directory.
     """
 
     def __init__(
@@ -92,14 +53,16 @@ class Stages:
         account: ClusterAccount,
         *,
         reserve: Spending | None = None,
+        storage: RunStorage | None = None,
     ) -> None:
         self.run, self.progress, self.account, self._reserve = run, progress, account, reserve
-        self.storage = (run.path / "ray").resolve()
+        self._storage = storage
+        self.checkpoints = CheckpointStore.local(run.path / "ray") if storage is None else storage.checkpoints
         self.watch = DiskWatch(run)
-        remove_leftovers(self.storage)
-        for stage, trials in run.run.get("finished", {}).items():
-            for name in trials:
-                remove_finished(self.storage, stage, name)
+        if self.save():
+            for stage, trials in run.run.get("finished", {}).items():
+                for name in trials:
+                    self.checkpoints.remove_finished(stage, name)
         progress.follow(run.path.resolve().name, account)
 
     def done(self, stage: str) -> dict[str, Any]:
@@ -108,11 +71,16 @@ class Stages:
         return finished
 
     def finish(self, stage: str, name: str, outcome: Mapping[str, Any]) -> None:
-        """Note a trial as finished, and remove its checkpoints."""
+        """Note a trial as finished, and remove its checkpoints once its result is wherever a run can go on from."""
         finished = {key: dict(value) for key, value in self.run.run.get("finished", {}).items()}
         finished.setdefault(stage, {})[name] = dict(outcome)
         self.run.update(finished=finished)
-        remove_finished(self.storage, stage, name)
+        if self.save():
+            self.checkpoints.remove_finished(stage, name)
+
+    def save(self) -> bool:
+        """Copy the records to the storage, if there is one; returns whether they are all where they are to be."""
+        return self._storage is None or self._storage.push()
 
     def train(
         self,
@@ -135,7 +103,9 @@ class Stages:
         folders = {name: self.run.path / "weights" / f"{stage}-{name}" for name in jobs}
         left = {name: job for name, job in jobs.items() if not self._is_trained(stage, name, folders[name])}
         tasks = {
-            name: TrainingTask(job=job, data=data, workers=workers, storage=str(self.storage / "train"), stage=stage)
+            name: TrainingTask(
+                job=job, data=data, workers=workers, storage=(self.checkpoints.folder / "train").path, stage=stage
+            )
             for name, job in left.items()
         }
         if not tasks:
@@ -147,7 +117,7 @@ class Stages:
         def take(name: str, result: tune.Result) -> None:
             with writing(folders[name]):
                 folders[name].mkdir(parents=True, exist_ok=True)
-            save_weights(folders[name], load_weights(last_checkpoint(result)))
+            save_weights(folders[name], last_weights(result, self.checkpoints.filesystem))
             metrics = result.metrics or {}
             self.note_skipped(metrics.get("skipped_images", ()))
             self.finish(stage, name, {key: metrics[key] for key in kept if key in metrics})
@@ -180,7 +150,7 @@ class Stages:
         left = {name: task for name, task in tasks.items() if name not in self.done(stage)}
         if left:
             rows = [row for row in self.run.evaluations() if row.get("stage") == stage]
-            callbacks = [self.progress.search(len(left), rows), RecordEvaluations(self.run)]
+            callbacks = [self.progress.search(len(left), rows), RecordEvaluations(self.run, self._storage)]
             some = next(iter(left.values()))
             results = self.run_stage(stage, SearchTrial, left, some.workers, callbacks)
             keep = ("architecture", "accuracy", "cost", "initial_cost", "target", "num_samples", "iteration_of_search")
@@ -209,7 +179,7 @@ class Stages:
 
     def timed(self, stage: str, device: str) -> _Timer:
         """Return a context whose time is recorded as a stage's."""
-        return _Timer(self.run, stage, device)
+        return _Timer(self, stage, device)
 
     def run_stage(
         self,
@@ -225,7 +195,8 @@ class Stages:
 
         Args:
             stage: Name of the stage; "search" is what a budget ends early.
-            trainable: Takes the tasks by name as `tasks`; see `nasray.tune.session.run_trials`.
+            trainable: Takes the tasks by name as `tasks`, and what its checkpoint is on as `filesystem`; see
+                `nasray.tune.session.run_trials`.
             tasks: By trial name, all with the same `resources()`.
             workers: Of each trial.
             callbacks: Told of results as they come.
@@ -233,22 +204,26 @@ class Stages:
 
         Raises:
             DiskError: If the disk takes no more, or the run has used what it may.
+            RunError: If the storage cannot be reached.
         """
-        resume = checkpoints_to_resume(self.run, self.storage, stage, tasks)
-        for name in tasks:
-            remove_outdated(self.storage, stage, name)
+        with reaching(self.checkpoints.folder):
+            resume = self.checkpoints.to_resume(self.run, stage, tasks)
+            for name in tasks:
+                self.checkpoints.remove_outdated(stage, name)
+            attempt = self.checkpoints.next_attempt(stage)
         resources = next(iter(tasks.values())).resources()
         followed = self.progress.trials(workers.count, _at_once(resources, len(tasks)))
         charged = EnergyCallback(stage=STAGE_NAMES.get(stage, stage), account=self.account)
+        copied = [] if self._storage is None else [CopyRecords(self._storage)]
         with self.timed(stage, workers.device), self.progress.shown(), self.watch.telling():
             return run_trials(
-                tune.with_parameters(trainable, tasks=dict(tasks)),
+                tune.with_parameters(trainable, tasks=dict(tasks), filesystem=self.checkpoints.filesystem),
                 list(tasks),
-                stage=next_attempt(self.storage, stage),
-                storage=self.storage,
+                stage=attempt,
+                storage=self.checkpoints.folder,
                 resources=resources,
                 stop=CombinedStopper(self.watch, *self._stoppers(stage)),
-                callbacks=[self.watch, charged, *callbacks, followed],
+                callbacks=[self.watch, charged, *callbacks, followed, *copied],
                 resume_from=resume,
                 scheduler=scheduler,
             )
@@ -262,15 +237,16 @@ def _at_once(resources: tune.PlacementGroupFactory, num_trials: int) -> int:
 
 
 class _Timer:
-    def __init__(self, run: RunDirectory, stage: str, device: str) -> None:
-        self._run, self._stage, self._device = run, stage, device
+    def __init__(self, stages: Stages, stage: str, device: str) -> None:
+        self._stages, self._stage, self._device = stages, stage, device
 
     def __enter__(self) -> None:
         self._start, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
 
     def __exit__(self, *error: object) -> None:
         seconds = time.perf_counter() - self._start
-        self._run.add_stage(self._stage, seconds, started=self._started, device=self._device)
+        self._stages.run.add_stage(self._stage, seconds, started=self._started, device=self._device)
+        self._stages.save()
 
 
 def put_weights(folder: Path) -> ray.ObjectRef[Weights]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import ray
 import ray.train
 import torch
+from pyarrow.fs import FileSystem
 from ray import tune
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
@@ -19,7 +21,7 @@ from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallba
 from nasray.data import ImageData
 from nasray.training.config import TrainingConfig
 from nasray.training.jobs import Place, RunningJob
-from nasray.tune.checkpoints import load_state, save_state, save_weights
+from nasray.tune.checkpoints import fetched, load_state, load_weights, save_state, save_weights
 from nasray.tune.energy.leases import STAGE_NAMES, open_lease_here
 from nasray.tune.workers import Workers
 
@@ -49,7 +51,7 @@ class TrainingTask:
         job: What to train.
         data: Reference to the data set.
         workers: Data-parallel workers of this run.
-        storage: Folder that all nodes share, for the checkpoints of several workers.
+        storage: Path for the checkpoints of several workers, on the file system that all nodes reach.
         stage: Stage that the run belongs to.
     """
 
@@ -76,7 +78,12 @@ class TrainingTask:
 class TrainingTrial(tune.Trainable):
     """Runs a `TrainingTask` named in the configuration; the last checkpoint holds the averaged weights."""
 
-    def setup(self, config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        tasks: Mapping[str, TrainingTask] | None = None,
+        filesystem: FileSystem | None = None,
+    ) -> None:
         """Build the job, and go on from an earlier checkpoint if the configuration names one."""
         assert tasks is not None
         self.task = tasks[config["trial"]["name"]]
@@ -85,8 +92,9 @@ class TrainingTrial(tune.Trainable):
         self.data = ray.get(self.task.data)
         self.running = self.task.job.start(self.data, self.place)
         self.seconds = 0.0
-        if config["trial"].get("resume_from"):
-            self.load_checkpoint(config["trial"]["resume_from"])
+        with fetched(config["trial"].get("resume_from"), filesystem) as folder:
+            if folder is not None:
+                self.load_checkpoint(folder)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
@@ -106,7 +114,9 @@ class TrainingTrial(tune.Trainable):
         self.seconds = read_checkpoint(Path(checkpoint), self.running)
 
 
-def data_parallel_trial(config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None) -> None:
+def data_parallel_trial(
+    config: dict[str, Any], tasks: Mapping[str, TrainingTask] | None = None, filesystem: FileSystem | None = None
+) -> None:
     """Run a `TrainingTask` on several workers through Ray Train, which reports every epoch to Tune.
 
     Ray Train restarts a lost worker from its own checkpoint of the last epoch, and goes on from there when the same run
@@ -121,6 +131,7 @@ def data_parallel_trial(config: dict[str, Any], tasks: Mapping[str, TrainingTask
         train_loop_config={
             "task": task,
             "resume_from": config["trial"].get("resume_from"),
+            "filesystem": filesystem,
             "owner": tune.get_context().get_trial_id(),
         },
         scaling_config=ray.train.ScalingConfig(
@@ -131,6 +142,7 @@ def data_parallel_trial(config: dict[str, Any], tasks: Mapping[str, TrainingTask
         run_config=ray.train.RunConfig(
             name=f"train-{task.stage}-{name}",
             storage_path=task.storage,
+            storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
@@ -138,13 +150,20 @@ def data_parallel_trial(config: dict[str, Any], tasks: Mapping[str, TrainingTask
     ).fit()
 
 
-def last_checkpoint(result: tune.Result) -> Path:
-    """Return the folder of a training's last checkpoint, Tune's own or the one that Ray Train reported."""
+def last_weights(result: tune.Result, filesystem: FileSystem | None = None) -> dict[str, np.ndarray]:
+    """Return the weights of a training's last checkpoint, Tune's own or the one that Ray Train reported.
+
+    Args:
+        result: Of the trial.
+        filesystem: What the checkpoint is on; None for this machine's.
+    """
     reported = (result.metrics or {}).get(CHECKPOINT_PATH_KEY)
-    if reported:
-        return Path(reported)
-    assert result.checkpoint is not None
-    return Path(result.checkpoint.path)
+    if reported is None:
+        assert result.checkpoint is not None
+        reported = result.checkpoint.path
+    with fetched(reported, filesystem) as folder:
+        assert folder is not None
+        return load_weights(folder)
 
 
 def train_epochs(config: dict[str, Any]) -> None:
@@ -164,10 +183,12 @@ def train_epochs(config: dict[str, Any]) -> None:
     running = task.job.start(data, place)
     seconds = 0.0
     if checkpoint := ray.train.get_checkpoint():
-        with checkpoint.as_directory() as folder:
-            seconds = read_checkpoint(Path(folder), running)
-    elif config["resume_from"]:
-        seconds = read_checkpoint(Path(config["resume_from"]), running)
+        with checkpoint.as_directory() as place_here:
+            seconds = read_checkpoint(Path(place_here), running)
+    else:
+        with fetched(config["resume_from"], config["filesystem"]) as folder:
+            if folder is not None:
+                seconds = read_checkpoint(folder, running)
     # At least one report: a run that ended after its last epoch but before it was noted is started again.
     for _ in range(max(1, task.job.training.epochs - running.trainer.epoch)):
         start = time.perf_counter()

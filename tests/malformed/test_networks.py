@@ -24,13 +24,13 @@ from nasray.spaces.genotype import Genotype
 from nasray.spaces.mobile_networks import mobile_space
 from nasray.spaces.multi_scale import MultiScaleSettings
 from nasray.spaces.multi_scale_plan import MultiScalePlan
+from nasray.tune.checkpoint_store import CheckpointStore
 from nasray.tune.checkpoints import (
     PROGRESS,
     STATE,
     load_progress,
     load_state,
     load_weights,
-    newest_checkpoint,
     save_progress,
     save_state,
     save_weights,
@@ -138,7 +138,7 @@ def test_checkpoints(fresh):
             for other in {STATE, WEIGHTS} - {name} if name != PROGRESS else ():
                 shutil.copy(valid / other, folder)
             place(folder / name, case)
-            newest_checkpoint(storage, "search", "trial")
+            CheckpointStore.local(storage).newest("search", "trial")
             return load(folder)
 
         check(

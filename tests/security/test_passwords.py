@@ -26,9 +26,15 @@ URLS = (
     f"nodriver+{'x' * 5}://user:{SECRET}@localhost/db",
     f"postgresql://localhost:1/db?user=u&password={SECRET}",
 )
+STORAGES = (
+    f"s3://key:{SECRET}@localhost/runs?region=x",
+    f"abfs://localhost/runs?client_id=x&client_secret={SECRET}",
+    f"abfs://localhost/runs?account_key={SECRET}&x=y",
+    f"https://localhost/runs?sig={SECRET}",
+)
 
 
-@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("url", [*URLS, *STORAGES])
 def test_hidden_urls_keep_everything_but_the_password(url):
     shown = hide_passwords(f"python x.py --storage={url} --seed 0")
     assert SECRET not in shown and "localhost" in shown and "--seed 0" in shown
@@ -42,6 +48,7 @@ def test_texts_without_a_password_stay():
         "a:b@c",
         "--storage postgresql://user@host/db",
         "10:30",
+        "https://example.org/?design=a&monkey=b",
     ):
         assert hide_passwords(text) == text
 

@@ -29,7 +29,8 @@ from nasray.spaces.genotype import Genotype
 from nasray.spaces.mobile_networks import mobile_space
 from nasray.spaces.tabular import TabularSpace
 from nasray.strategies.evolution import AsynchronousEvolution
-from nasray.tune.checkpoints import load_progress, load_state, load_weights, newest_checkpoint
+from nasray.tune.checkpoint_store import CheckpointStore
+from nasray.tune.checkpoints import load_progress, load_state, load_weights
 from nasray.tune.multi_objective_halving import MultiObjectiveHalving
 from nasray.tune.strategy_searcher import StrategySearcher
 
@@ -167,5 +168,5 @@ def test_a_checkpoint_that_is_a_pickle_is_passed_over(tmp_path):
     folder = tmp_path / "search-1" / "trial" / "checkpoint_000001"
     folder.mkdir(parents=True)
     (folder / "state.pt").write_bytes(plain(Bomb(tmp_path / "fired")))
-    assert newest_checkpoint(tmp_path, "search", "trial") is None
+    assert CheckpointStore.local(tmp_path).newest("search", "trial") is None
     assert not (tmp_path / "fired").exists()

@@ -1,7 +1,6 @@
 """Which checkpoint a trial goes on from, and what the record says where some are lost."""
 
 import errno
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,21 +13,12 @@ from rich.console import Console
 from nasray.carbon.intensity import CarbonIntensity
 from nasray.records import DiskError, RunDirectory
 from nasray.training.config import TrainingConfig
-from nasray.tune import stages as stages_module
-from nasray.tune.checkpoints import (
-    checkpoints_to_resume,
-    has_weights,
-    load_weights,
-    newest_checkpoint,
-    remove_finished,
-    remove_leftovers,
-    remove_outdated,
-    save_state,
-    save_weights,
-)
+from nasray.tune.checkpoint_store import CheckpointStore
+from nasray.tune.checkpoints import has_weights, is_whole, load_weights, save_state, save_weights
 from nasray.tune.energy.account import ClusterAccount
 from nasray.tune.progress import StageProgress
 from nasray.tune.stages import Stages
+from nasray.tune.storage_folder import StorageFolder
 from nasray.tune.workers import Workers
 
 
@@ -44,21 +34,21 @@ def checkpoint(storage, number, text):
 
 def test_older_whole_checkpoint_is_used_and_said(tmp_path):
     run, storage = directory(tmp_path / "run"), tmp_path / "run" / "ray"
-    assert checkpoints_to_resume(run, storage, "search", ["t"]) == {}
+    assert CheckpointStore.local(storage).to_resume(run, "search", ["t"]) == {}
     assert run.run["notices"] == []  # it was never begun before
     for number, text in ((1, '{"a": 1}'), (2, '{"a": '), (3, "")):
         checkpoint(storage, number, text)
-    assert checkpoints_to_resume(run, storage, "search", ["t"])["t"].endswith("checkpoint_000001")
+    assert CheckpointStore.local(storage).to_resume(run, "search", ["t"])["t"].endswith("checkpoint_000001")
     (notice,) = run.run["notices"]
     assert notice.startswith("2 damaged checkpoint(s) of t (search) are passed over: it goes on from ")
 
 
 def test_trial_without_a_whole_checkpoint_starts_anew_and_says_so(tmp_path):
     run, storage = directory(tmp_path / "run"), tmp_path / "run" / "ray"
-    checkpoints_to_resume(run, storage, "final", ["t", "u"])
+    CheckpointStore.local(storage).to_resume(run, "final", ["t", "u"])
     run.close()
     again = directory(tmp_path / "run")
-    assert checkpoints_to_resume(again, storage, "final", ["t", "v"]) == {}
+    assert CheckpointStore.local(storage).to_resume(again, "final", ["t", "v"]) == {}
     assert again.run["notices"] == ["t (final) starts anew: it was begun before, but has no whole checkpoint."]
     assert again.run["begun"] == {"final": ["t", "u", "v"]}
 
@@ -92,13 +82,13 @@ def test_finished_trials_keep_no_checkpoint_and_others_theirs(tmp_path):
     workers = tmp_path / "train" / "train-final-t"
     (workers / "checkpoint_1").mkdir(parents=True)
     (workers / "checkpoint_manager_snapshot.json").write_text("{}")
-    remove_finished(tmp_path, "final", "t")
+    CheckpointStore.local(tmp_path).remove_finished("final", "t")
     assert left(tmp_path) == [
         f"final-{attempt}/u/checkpoint_{number:06d}" for attempt, number in ((1, 3), (1, 4), (2, 5))
     ]
     assert (tmp_path / "final-1" / "t" / "result.json").exists()  # the log stays
     assert not workers.exists()  # Ray Train would look for checkpoints that it finds listed
-    remove_finished(tmp_path, "final", "t")  # once more is no harm
+    CheckpointStore.local(tmp_path).remove_finished("final", "t")  # once more is no harm
 
 
 def test_unfinished_trial_keeps_the_newest_whole_checkpoint_and_the_one_before(tmp_path):
@@ -106,39 +96,65 @@ def test_unfinished_trial_keeps_the_newest_whole_checkpoint_and_the_one_before(t
         weights_folder(tmp_path, "final", "t", number, attempt)
     torn = tmp_path / "final-2" / "t" / "checkpoint_000005" / "state.pt"
     torn.write_bytes(torn.read_bytes()[:-40])
-    remove_outdated(tmp_path, "final", "t")
+    CheckpointStore.local(tmp_path).remove_outdated("final", "t")
     assert left(tmp_path) == ["final-2/t/checkpoint_000003", "final-2/t/checkpoint_000004"]
-    assert newest_checkpoint(tmp_path, "final", "t").endswith("checkpoint_000004")
+    assert CheckpointStore.local(tmp_path).newest("final", "t").endswith("checkpoint_000004")
 
 
 def test_only_torn_checkpoints_leave_nothing(tmp_path):
     folder = weights_folder(tmp_path, "final", "t", 1)
     (folder / "state.pt").write_bytes(b"")
-    remove_outdated(tmp_path, "final", "t")
+    CheckpointStore.local(tmp_path).remove_outdated("final", "t")
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [0, 1])
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("number", range(7))
 def test_process_that_is_killed_while_it_removes_leaves_no_torn_checkpoint(tmp_path, monkeypatch, number):
     for epoch in (1, 2, 3, 4):
-        weights_folder(tmp_path, "final", "t", epoch)
-    removed = []
+        save_weights(weights_folder(tmp_path, "final", "t", epoch), {"a": np.arange(3.0)})
+    store, steps = CheckpointStore.local(tmp_path), []
 
-    def killed(folder, **options):
-        removed.append(folder)
-        if len(removed) > number:
-            raise KeyboardInterrupt
-        shutil.rmtree(folder)
+    def until_killed(step):
+        def made(*arguments):
+            if len(steps) == number:
+                raise Killed
+            steps.append(arguments)
+            step(*arguments)
 
-    monkeypatch.setattr("nasray.tune.checkpoints.shutil", SimpleNamespace(rmtree=killed))
-    with pytest.raises(KeyboardInterrupt):
-        remove_outdated(tmp_path, "final", "t")
+        return made
+
+    for name in ("remove", "remove_file"):
+        monkeypatch.setattr(StorageFolder, name, until_killed(getattr(StorageFolder, name)))
+    with pytest.raises(Killed):
+        store.remove_outdated("final", "t")
     monkeypatch.undo()
-    assert newest_checkpoint(tmp_path, "final", "t").endswith("checkpoint_000004")
-    remove_leftovers(tmp_path)
-    remove_outdated(tmp_path, "final", "t")
+    for folder in tmp_path.glob("final-1/t/*"):  # no head, no checkpoint; what has one is whole
+        assert not (folder / "state.pt").exists() or is_whole(StorageFolder.local(folder))
+    run = directory(tmp_path / "run")
+    assert store.to_resume(run, "final", ["t"])["t"].endswith("checkpoint_000004")
+    assert run.run["notices"] == []
+    store.remove_outdated("final", "t")
     assert left(tmp_path) == ["final-1/t/checkpoint_000003", "final-1/t/checkpoint_000004"]
-    assert not list(tmp_path.rglob(".removed-*"))
+
+
+def test_a_storage_that_does_not_answer_costs_no_checkpoint(tmp_path, monkeypatch):
+    for epoch in (1, 2, 3):
+        weights_folder(tmp_path, "final", "t", epoch)
+
+    def away(folder, name):
+        raise OSError("AWS Error NETWORK_CONNECTION during HeadObject operation")
+
+    monkeypatch.setattr(StorageFolder, "read", away)
+    store = CheckpointStore.local(tmp_path)
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        store.newest("final", "t")
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        store.remove_outdated("final", "t")
+    assert len(left(tmp_path)) == 3
 
 
 def test_weights_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch):
@@ -221,13 +237,15 @@ def train_in_stages(folder, log):
 def test_run_goes_on_that_was_stopped_right_after_checkpoints_were_removed(cluster, tmp_path, monkeypatch, number):
     log, folder, finished = tmp_path / "log", tmp_path / "run", []
 
-    def removed_and_stopped(storage, stage, name):
-        remove_finished(storage, stage, name)
+    remove = CheckpointStore.remove_finished
+
+    def removed_and_stopped(store, stage, name):
+        remove(store, stage, name)
         finished.append(name)
         if len(finished) == number:
             raise DiskError("stopped")
 
-    monkeypatch.setattr(stages_module, "remove_finished", removed_and_stopped)
+    monkeypatch.setattr(CheckpointStore, "remove_finished", removed_and_stopped)
     with pytest.raises(DiskError, match=r"^stopped$"):
         train_in_stages(folder, log)
     monkeypatch.undo()

@@ -293,7 +293,7 @@ def test_run_that_takes_more_than_its_limit_is_ended(tmp_path):
 class Unwritable(tune.Trainable):
     """A trial whose checkpoint finds no room."""
 
-    def setup(self, config, tasks=None):
+    def setup(self, config, tasks=None, filesystem=None):
         with tasks["a"].starts.open("a") as file:
             file.write("start\n")
 

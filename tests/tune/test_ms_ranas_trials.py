@@ -14,11 +14,12 @@ from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.spaces.multi_scale_layout import MultiScaleSettings
 from nasray.training.exit_jobs import ExitJob, metric_names, with_cutout
 from nasray.training.jobs import Place
-from nasray.tune.checkpoints import load_weights, newest_checkpoint
+from nasray.tune.checkpoint_store import CheckpointStore
 from nasray.tune.ms_ranas_presets import sgd_recipe
 from nasray.tune.ms_ranas_search import GenotypeTask, GenotypeTrial, Halving
 from nasray.tune.session import run_trials
-from nasray.tune.training_trial import TrainingTask, data_parallel_trial, last_checkpoint
+from nasray.tune.storage_folder import StorageFolder
+from nasray.tune.training_trial import TrainingTask, data_parallel_trial, last_weights
 from nasray.tune.workers import Workers
 
 pytestmark = pytest.mark.ray
@@ -32,7 +33,7 @@ def run(trainable, task, tmp_path, *, attempt=1, resume_from=None):
         tune.with_parameters(trainable, tasks={"t": task}),
         ["t"],
         stage=f"search-{attempt}",
-        storage=tmp_path,
+        storage=StorageFolder.local(tmp_path),
         resources=task.resources(),
         callbacks=[],
         resume_from={"t": resume_from} if resume_from else {},
@@ -52,7 +53,7 @@ def test_a_search_that_goes_on_in_another_trial_finds_the_same(cluster, digits, 
     assert resumed.metrics["history"] == whole.metrics["history"]
     assert resumed.metrics["genotype"] == whole.metrics["genotype"]
     # A search that was over but not noted reports once more, and searches no further.
-    again = newest_checkpoint(tmp_path / "resumed", "search", "t")
+    again = CheckpointStore.local(tmp_path / "resumed").newest("search", "t")
     over = run(GenotypeTrial, task, tmp_path / "over", resume_from=again)
     assert over.metrics["history"] == whole.metrics["history"] and over.metrics["done"]
 
@@ -86,5 +87,5 @@ def test_networks_with_exits_train_data_parallel(cluster, digits, tmp_path):
     assert set(metric_names(job.plan)) <= set(result.metrics)
     assert 0 <= result.metrics["holdout_accuracy_exit_1"] <= 1
     assert all(len(policy["thresholds"]) == 2 for policy in result.metrics["adaptive"])
-    weights = load_weights(last_checkpoint(result))
+    weights = last_weights(result)
     assert all(np.isfinite(value).all() for value in weights.values())

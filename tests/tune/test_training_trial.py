@@ -11,9 +11,10 @@ from ray import tune
 
 from nasray.training.config import TrainingConfig
 from nasray.training.jobs import NetworkJob, Place, SupernetJob
-from nasray.tune.checkpoints import load_weights, newest_checkpoint
+from nasray.tune.checkpoint_store import CheckpointStore
 from nasray.tune.session import run_trials
-from nasray.tune.training_trial import TrainingTask, TrainingTrial, data_parallel_trial, last_checkpoint
+from nasray.tune.storage_folder import StorageFolder
+from nasray.tune.training_trial import TrainingTask, TrainingTrial, data_parallel_trial, last_weights
 from nasray.tune.workers import Workers
 
 pytestmark = pytest.mark.ray
@@ -32,7 +33,7 @@ def run_training(job, digits, tmp_path, *, workers=1, attempt=1, resume_from=Non
         tune.with_parameters(trainable, tasks={"t": task}),
         ["t"],
         stage=f"stage-{attempt}",
-        storage=tmp_path,
+        storage=StorageFolder.local(tmp_path),
         resources=task.resources(),
         callbacks=[],
         resume_from={"t": resume_from} if resume_from else {},
@@ -48,10 +49,10 @@ def test_resumed_training_equals_one_without_a_break(cluster, digits, network, t
     for _ in range(3):
         whole.run_epoch()
     run_training(supernet_job(network, 1), digits, tmp_path)
-    found = newest_checkpoint(tmp_path, "stage", "t")
+    found = CheckpointStore.local(tmp_path).newest("stage", "t")
     result = run_training(supernet_job(network, 3), digits, tmp_path, attempt=2, resume_from=found)
     assert result.metrics["epoch"] == 3
-    resumed = load_weights(last_checkpoint(result))
+    resumed = last_weights(result)
     for name, value in whole.weights().items():
         assert np.allclose(resumed[name], value, rtol=1e-3, atol=1e-4), name
 
@@ -72,10 +73,10 @@ def test_two_workers_train_through_ray_train(cluster, digits, network, tmp_path)
     assert result.metrics["epoch"] == 2
 
     assert ray.available_resources()["CPU"] == 2  # the workers are given back
-    weights = load_weights(last_checkpoint(result))
+    weights = last_weights(result)
     assert all(np.isfinite(value).all() for value in weights.values())
     again = run_training(supernet_job(network, 2), digits, tmp_path, workers=2, attempt=2)
-    for name, value in load_weights(last_checkpoint(again)).items():
+    for name, value in last_weights(again).items():
         assert np.array_equal(value, weights[name]), name
 
 
@@ -113,6 +114,7 @@ class DiesOnce:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_data_parallel_worker_goes_on_from_the_last_checkpoint(cluster, digits, network, tmp_path):
     (tmp_path / "notes").mkdir()
     job = DiesOnce(supernet_job(network, 3), tmp_path / "notes")
@@ -125,15 +127,16 @@ def test_a_killed_data_parallel_worker_goes_on_from_the_last_checkpoint(cluster,
         assert epochs.count("1") == 2
         assert epochs == sorted(epochs)
     whole = run_training(supernet_job(network, 3), digits, tmp_path / "whole", workers=2)
-    weights = load_weights(last_checkpoint(whole))
-    for name, value in load_weights(last_checkpoint(result)).items():
+    weights = last_weights(whole)
+    for name, value in last_weights(result).items():
         assert np.array_equal(value, weights[name]), name
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_checkpoint_of_two_workers_goes_on_with_one(cluster, digits, network, tmp_path):
     run_training(supernet_job(network, 1), digits, tmp_path, workers=2)
-    found = newest_checkpoint(tmp_path, "stage", "t")
+    found = CheckpointStore.local(tmp_path).newest("stage", "t")
     result = run_training(supernet_job(network, 2), digits, tmp_path, attempt=2, resume_from=found)
     assert result.metrics["epoch"] == 2
     assert result.metrics["training_iteration"] == 1
@@ -144,5 +147,5 @@ def test_newest_checkpoint_passes_over_torn_ones(tmp_path):
         folder = tmp_path / "search-1" / "t" / f"checkpoint_{number:06d}"
         folder.mkdir(parents=True)
         (folder / "progress.json").write_text(text)
-    assert newest_checkpoint(tmp_path, "search", "t").endswith("checkpoint_000001")
-    assert newest_checkpoint(tmp_path, "search", "other") is None
+    assert CheckpointStore.local(tmp_path).newest("search", "t").endswith("checkpoint_000001")
+    assert CheckpointStore.local(tmp_path).newest("search", "other") is None

@@ -79,6 +79,7 @@ class FunctionProblem(Problem):
                 account=account,
                 on_evaluation=CandidateCounter(bar, done),
                 progress=place.progress,
+                storage=place.cluster.storage,
             )
 
 

@@ -84,7 +84,7 @@ class SharedProblem(TrainedProblem):
         """Train the shared weights, or take those of an earlier part of the run, and judge candidates with them."""
         with ray_session(place.cluster):
             with place.energy.account(place.run.path) as account:
-                stages = Stages(place.run, place.progress, account)
+                stages = Stages(place.run, place.progress, account, storage=place.cluster.storage)
                 trainer = Workers.available(place.num_workers).for_training(1, None)
                 (self._folder,) = stages.train(_STAGE, {_STAGE: self._job}, ray.put(self._images), trainer).values()
             return super().search(strategy, place, formulation)

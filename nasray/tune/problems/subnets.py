@@ -119,7 +119,7 @@ class SubnetProblem(Problem):
     def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Train the supernet, then evaluate batches of sub-networks on a pool of actors."""
         with ray_session(place.cluster), place.energy.account(place.run.path) as account:
-            stages = Stages(place.run, place.progress, account)
+            stages = Stages(place.run, place.progress, account, storage=place.cluster.storage)
             costs = self._costs(stages, {"macs", "parameters", *strategy.formulation.metrics})
             workers = Workers.available(place.num_workers)
             limit = FailureLimit.of(place.max_failures, workers.count)
@@ -141,6 +141,7 @@ class SubnetProblem(Problem):
                     formulation=formulation,
                     account=account,
                     limit=limit,
+                    storage=place.cluster.storage,
                 )
             finally:
                 pool.close()

@@ -90,6 +90,7 @@ class TableProblem(Problem):
                 batch_size=1,
                 formulation=formulation,
                 account=account,
+                storage=place.cluster.storage,
             )
 
     def _cost(self, devices: Sequence[str], combine: str) -> Cost:

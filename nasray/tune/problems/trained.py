@@ -134,6 +134,7 @@ class TrainedProblem(Problem):
                 callbacks=[self._hardware_costs(), *self._lifetime(place.energy)],
                 on_evaluation=CandidateCounter(bar, done),
                 progress=place.progress,
+                storage=place.cluster.storage,
             )
 
     def trained(self, architecture: Architecture) -> nn.Module:
