@@ -33,7 +33,17 @@ def main(
         environment["NASRAY_MALFORMED_EXAMPLES"] = str(examples)
     if json_file:
         environment["NASRAY_MALFORMED_JSON"] = str(json_file.resolve())
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "--tb=short", str(TESTS), *(["-k", kind] if kind else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "--tb=short",
+        str(TESTS),
+        *(["-k", kind] if kind else []),
+    ]
     return subprocess.run(command, cwd=TESTS.parents[1], env=environment, check=False).returncode
 
 

@@ -95,7 +95,7 @@ def test_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path, capsys):
 def test_carbon_can_be_an_objective_and_a_price_and_a_budget_ends_the_search(tmp_path, capsys):
     run_dir = tmp_path / "run"
     options = ["--evaluations", "500", "--epochs", "1", "--population-size", "4", "--minimize", "lifetime_carbon_g"]
-    options += ["--carbon-weight", "0.01", "--inferences", "1e6", "--budget-hours", str(20 / 3600), "--place", "NOR"]
+    options += ["--carbon-weight", "0.01", "--inferences", "1e6", "--budget-hours", str(40 / 3600), "--place", "NOR"]
     assert run(*options, "--run-dir", run_dir, "--no-progress") == 0
     said = capsys.readouterr().out
     assert "price 0.01 per" in said and "so it will be ended early" in said and "Spent: " in said

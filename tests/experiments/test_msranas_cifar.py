@@ -17,7 +17,7 @@ from nasray.spaces.genotype import Genotype
 from nasray.tune.cli_errors import exit_status
 
 PROGRAM = Path(__file__).parents[2] / "experiments" / "msranas_cifar.py"
-SHORT = ["--layers", "4", "--channels", "4", "--epochs", "10", "--final-epochs", "2", "--random", "1", "--exits", "2"]
+SHORT = ["--layers", "4", "--channels", "4", "--epochs", "5", "--final-epochs", "1", "--random", "1", "--exits", "2"]
 SHORT += ["--cost-weight", "0.5", "--cutout", "2"]
 
 
@@ -82,7 +82,7 @@ def test_it_ends_with_networks_rivals_exports_and_a_report(whole):
     assert "Bill before the search" in out and "Found minus random architectures" in out and "Spent: " in out
     assert [row["group"] for row in results["networks"]] == ["found", "random", "msdnet"]
     (search,) = results["searches"]
-    assert [epoch["epoch"] for epoch in search["history"]] == list(range(1, 11))
+    assert [epoch["epoch"] for epoch in search["history"]] == list(range(1, 6))
     assert all(epoch["expected_macs"] > 0 for epoch in search["history"])
     found, random, msdnet = results["networks"]
     assert Genotype.from_json(found["genotype"]) == Genotype.from_json(search["genotype"])

@@ -134,6 +134,7 @@ def test_the_ledger_of_a_lost_node_stays_and_says_so(figures):
     assert not [name for name in figures["two_nodes"]["energy"]["nodes"].values() if "ended" in name]
 
 
+@pytest.mark.long
 def test_a_search_whose_whole_cluster_is_lost_goes_on_on_a_new_one(raylets, folder):
     run = folder / "run"
     arguments = ("--run-dir", run, "--candidates", 14, "--seconds", 0.3)

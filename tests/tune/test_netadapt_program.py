@@ -14,7 +14,7 @@ import pytest
 from nasray.tune.cli_errors import exit_status
 
 PROGRAM = Path(__file__).parents[2] / "experiments" / "netadapt_imagenet.py"
-SHORT = ["--epochs", "3", "--final-epochs", "2", "--samples", "10", "--layers", "4", "--target", "50%"]
+SHORT = ["--epochs", "3", "--final-epochs", "2", "--samples", "10", "--layers", "4", "--target", "70%"]
 
 
 def start(run_dir, *options):
@@ -62,11 +62,11 @@ def whole(tmp_path_factory):
 @pytest.mark.slow
 def test_run_leaves_report_front_models_and_table(whole):
     run_dir, out, table = whole
-    assert "macs <= 50%" in out
+    assert "macs <= 70%" in out
     assert "handwritten digits" in out
-    assert [row["label"] for row in table] == ["initial", "macs <= 50%"]
+    assert [row["label"] for row in table] == ["initial", "macs <= 70%"]
     initial, found = table
-    assert found["macs"] <= 0.5 * initial["macs"]
+    assert found["macs"] <= 0.7 * initial["macs"]
     assert (run_dir / "report.html").stat().st_size < 8_000_000
     assert json.loads((run_dir / "run.json").read_text())["status"] == "done"
     assert json.loads((run_dir / "front.json").read_text())["points"]
@@ -81,7 +81,7 @@ def test_run_leaves_report_front_models_and_table(whole):
 def test_killed_run_resumes_to_the_same_candidates(whole, tmp_path):
     run_dir = tmp_path / "run"
     process = start(run_dir)
-    wait_for(lambda: len(rows_of(run_dir)) > 20)
+    wait_for(lambda: len(rows_of(run_dir)) > 10)
     process.kill()
     process.communicate()
     status, _, err = finish(start(run_dir, "--resume"))
