@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ray import tune
@@ -34,6 +31,7 @@ from nasray.tune.ended_trials import BugLogs, ForgetEndedTrials, NoTrialLines
 from nasray.tune.energy.account import BudgetStopper, ClusterAccount
 from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.failure_limit import FailureLimit, FailureStopper
+from nasray.tune.interrupt import interruptible
 from nasray.tune.progress import StageProgress
 from nasray.tune.resume_search import JournalledStrategy
 from nasray.tune.run_storage import RunStorage
@@ -126,7 +124,7 @@ def run_search(
     start, started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
         if not strategy.is_finished:
-            with disk.telling(), _interruptible() as interrupt, closing(BugLogs()) as logs:
+            with disk.telling(), interruptible() as interrupt, closing(BugLogs()) as logs:
                 charged = [EnergyCallback(stage=STAGE, account=account)] if account else []
                 stop = CombinedStopper(interrupt, disk, BudgetStopper(account), FailureStopper(limit))
                 followed = progress.trials(1, workers.count)
@@ -261,37 +259,3 @@ class _StateSaver(DriverCallback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Save if it is time."""
         self._target.save_if_due()
-
-
-class _Interrupt(tune.Stopper):
-    """Stops all trials once it is set."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether to stop."""
-        return self.is_set
-
-
-@contextmanager
-def _interruptible() -> Iterator[_Interrupt]:
-    """Turn the first interrupt of the block into a wish to stop; the second one interrupts as ever."""
-    interrupt = _Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-
-    def set_once(number: int, frame: FrameType | None) -> None:
-        if interrupt.is_set:
-            raise KeyboardInterrupt
-        interrupt.is_set = True
-
-    before = signal.signal(signal.SIGINT, set_once)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
