@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nasray.architecture import Architecture
 
 if TYPE_CHECKING:
+    from nasray.carbon.budget import Budget
     from nasray.data import load_image_data
     from nasray.data.from_dataset import image_data
     from nasray.objectives import Constraint, Objective
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Budget": "nasray.carbon.budget",
     "CellSpace": "nasray.spaces.cell",
     "ChainSpace": "nasray.spaces.chain",
     "Constraint": "nasray.objectives",
@@ -43,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "Architecture",
+    "Budget",
     "CellSpace",
     "ChainSpace",
     "Constraint",

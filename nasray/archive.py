@@ -132,8 +132,9 @@ class ParetoArchive:
     def best_trade_off(self, weights: Sequence[float] | None = None) -> Solution:
         """Return the solution on the front that is nearest to the ideal point.
 
-        Each objective is measured from its ideal (0 for what is minimised, 1 for a share that is maximised, else
-        the best on the front) in units of the front's largest distance from it.
+        Each objective is measured from its ideal (0 for what is minimised, 1 for a share that is maximised), or from
+        the best on the front where there is no ideal or something is better, in units of the front's largest distance
+        from there.
 
         Args:
             weights: Of the squared distances, one per objective, not negative; 1 each by default.
@@ -158,4 +159,5 @@ class ParetoArchive:
 
 
 def _ideal(objective: Objective, values_F: Values) -> float:
-    return float(values_F.min()) if objective.best_value is None else objective.best_value
+    best = float(values_F.min())
+    return best if objective.best_value is None else min(best, objective.best_value)

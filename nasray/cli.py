@@ -182,7 +182,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(app(given, prog_name="nasray", standalone_mode=False) or 0)
 
     if not given or "--help" in given:
-        return run()
+        try:
+            return run()
+        except Exception as error:
+            if not hasattr(error, "show"):  # what typer raises for a command or an option that there is not
+                raise
+            error.show()
+            return 2
     from nasray.tune.cli_errors import exit_status  # brings Ray along, which help can do without
 
     return exit_status(run, [])

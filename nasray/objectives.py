@@ -104,4 +104,5 @@ class Constraint:
         return max(0.0, excess) / (abs(self.limit) or 1.0)
 
     def __str__(self) -> str:
-        return f"{self.metric}{self.relation}{self.limit:g}"
+        short = f"{self.limit:g}"
+        return f"{self.metric}{self.relation}{short if float(short) == self.limit else repr(self.limit)}"

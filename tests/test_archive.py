@@ -54,6 +54,13 @@ def test_best_trade_off_is_nearest_to_the_ideal() -> None:
     assert archive.best_trade_off([0.0, 1.0]).number == 2
 
 
+def test_what_is_better_than_the_ideal_is_not_far_from_it() -> None:
+    percent = archive_of([(95.0, 100.0), (90.0, 99.0), (50.0, 98.0)])  # although the ideal accuracy is 1
+    assert percent.best_trade_off([1.0, 0.0]).number == 0
+    negative = archive_of([(0.5, -95.0), (0.4, -50.0)])
+    assert negative.best_trade_off([0.0, 1.0]).number == 0
+
+
 def test_an_archive_without_solutions() -> None:
     archive = archive_of([])
     assert archive.front == []

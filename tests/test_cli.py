@@ -32,6 +32,8 @@ def test_wrong_input_is_one_sentence_and_status_2(tmp_path, capsys):
         (["lut", "build", "--space", "cell", "--output", str(tmp_path / "t"), "--check", "1"], "`--check` must be 0"),
         (["lut", "import", str(tmp_path / "none.csv")], "which does not exist"),
         (["lut", "nix"], "No such command"),
+        (["nix", "--help"], "No such command"),
+        (["front", "--nix", "--help"], "No such option"),
     ):
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err

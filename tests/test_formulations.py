@@ -95,3 +95,5 @@ def test_constraints_read_and_print() -> None:
     assert (constraint.metric, constraint.relation, constraint.limit) == ("latency_ms", ">=", 1e-3)
     assert str(constraint) == "latency_ms>=0.001"
     assert Constraint.parse("x<=0").violation({"x": 2.0}) == 2.0
+    for text in ("parameters<=1234567", "parameters<=100000", "x>=0.1"):
+        assert Constraint.parse(str(Constraint.parse(text))) == Constraint.parse(text)

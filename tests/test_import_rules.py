@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "strategies": {"architecture", "evaluation", "spaces", "pareto", "objectives", "formulations"},
     "optuna_study": {"architecture", "evaluation", "spaces", "objectives", "formulations", "strategies"},
     "training": {"architecture", "evaluation", "failures", "spaces", "models", "data", "hardware"},
-    "records": {"pareto", "__version__"},
+    "records": {"objectives", "pareto", "__version__"},
     "carbon": {"objectives", "records"},
     "differentiable": {"architecture", "spaces", "models", "hardware", "carbon", "training", "data"},
     "causes": {"failures"},

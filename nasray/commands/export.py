@@ -62,19 +62,25 @@ def _trained(directory: RunDirectory, row: dict[str, Any], output: Path, data: P
     configuration, described = directory.run["configuration"], directory.run["data"]
     architecture = Architecture.from_json(row.get("architecture"))
     spaces = {"cell": CellSpace, "chain": ChainSpace}
-    if "layout" not in configuration or architecture.space not in spaces:
+    kind = architecture.space.partition("-")[0]
+    if "layout" not in configuration or kind not in spaces:
         raise ValueError(
             f"{row['arch_id']} must have been trained by a program of nasray to be trained again, but {directory.path} "
             "does not tell how. Use `export` of what nasray.search returned, or an architecture under models/."
         )
     counts = {"holdout": described["num_holdout"], "resolution": described["resolution"]}
-    images = load_image_data(data, **counts, seed=directory.run["seed"], max_train=_train_cap(described))
-    if images.fingerprint() != described["fingerprint"]:
+    # A program splits the images by the run's seed, `nasray.load_image_data` by its own.
+    for seed in dict.fromkeys((directory.run["seed"], 0)):
+        images = load_image_data(data, **counts, seed=seed, max_train=_train_cap(described))
+        if images.fingerprint() == described["fingerprint"]:
+            break
+    else:
         raise ValueError(f"`--data` must be the images of the run, {described['name']}, got others. Name their folder.")
     recipe = configuration["evaluation"]
     config = NetworkEvaluationConfig(**{**recipe, "training": TrainingConfig(**recipe["training"])})
-    space = spaces[architecture.space](**configuration["layout"])
-    network = NetworkEvaluator(space, images, config).trained(architecture)
+    space = spaces[kind](**configuration["layout"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = NetworkEvaluator(space, images, config, device).trained(architecture)
     few = images.test.subset(torch.arange(min(8, len(images.test))))
     return export_module(
         network,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,12 +68,16 @@ def load_model(model: str) -> tuple[nn.Module, tuple[int, ...] | None]:
     name, _, attribute = model.partition(":")
     if not attribute:
         raise ValueError(f"`MODEL` must be an exported folder, a .pt2 file or module:name, got {model!r}.")
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; an installed command has its own folder there
     try:
         made = getattr(importlib.import_module(name), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # somebody's own code can raise anything
+        cause = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"`MODEL` must be module:name of a network without arguments, got {model!r}: {error}."
+            f"`MODEL` must be module:name of a network without arguments, got {model!r}: {cause}."
         ) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
     return made, None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nasray.records import RunDirectory
-from nasray.records.front import front_summary
+from nasray.records.front import feasible, front_summary
 
 
 def report(run: Path) -> Path:
@@ -29,7 +29,7 @@ def front_rows(run: Path) -> list[dict[str, Any]]:
         ValueError: If there is no run, or it has no objectives yet.
     """
     directory = RunDirectory.open(run)
-    front = front_summary(directory.evaluations(), _objectives(directory))
+    front = front_summary(feasible(directory.evaluations(), directory.run), _objectives(directory))
     names = [objective["name"] for objective in front["objectives"]]
     rows = [
         {"arch_id": point["arch_id"], **{name: point["metrics"].get(name) for name in names}, "front": point["costs"]}
@@ -66,13 +66,14 @@ def compare(runs: Sequence[Path]) -> Comparison:
     evaluations = [
         {**row, "sample_id": f"{name}/{row['sample_id']}", "run": name}
         for name, directory in zip(names, directories, strict=True)
-        for row in directory.evaluations()
+        for row in feasible(directory.evaluations(), directory.run)
     ]
     together = front_summary(evaluations, objectives)
     rows = []
     for name, directory in zip(names, directories, strict=True):
         own = [row for row in evaluations if row["run"] == name]
-        row: dict[str, Any] = {"run": name, "method": directory.run["method"], "evaluations": len(own)}
+        row: dict[str, Any] = {"run": name, "method": directory.run["method"]}
+        row["evaluations"] = len(directory.evaluations())
         for cost in objectives[1:]:
             points = [p for p in together["points"] if cost["name"] in p["costs"]]
             mine = [p for p in points if p["sample_id"].startswith(f"{name}/")]
@@ -84,9 +85,10 @@ def compare(runs: Sequence[Path]) -> Comparison:
 
 def _objectives(directory: RunDirectory) -> list[dict[str, Any]]:
     front = directory.read_json("front.json") or {}
-    known: list[dict[str, Any]] = front.get("objectives") or directory.run.get("front_objectives") or []
-    if len(known) < 2:
-        raise ValueError(f"{directory.path} must have a front, got none yet. Wait for its end, or run `nasray resume`.")
+    wanted = (directory.run.get("configuration") or {}).get("objectives") or []
+    known: list[dict[str, Any]] = front.get("objectives") or directory.run.get("front_objectives") or wanted
+    if len(known) < 2 or not all(isinstance(objective, dict) for objective in known):
+        raise ValueError(f"{directory.path} must have a quality and a cost for a front, got {len(known)} objective(s).")
     return known
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 from nasray.reading import short
 from nasray.records.disk import RESERVE
 from nasray.records.files import JSON, RunError, cannot_write, check_name, read_object, to_json, write_whole
-from nasray.records.front import front_summary
+from nasray.records.front import feasible, front_summary
 from nasray.records.identity import SCHEMA, check_same, moves, new_run, now
 from nasray.records.lines import append_lines, mend, read_lines
 from nasray.records.lock import LOCK, OWNER, RunLock
@@ -246,6 +246,8 @@ class RunDirectory:
     def write_front(self, objectives: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Compute the Pareto fronts of the search's ok evaluations, write `front.json` and return its content.
 
+        Those that break a constraint of the run's configuration take no part.
+
         Args:
             objectives: Mappings with `name`, `unit` and `direction` ("minimize" or "maximize"): the quality first,
                 then the costs, each of which gets a front of the quality against it.
@@ -253,7 +255,7 @@ class RunDirectory:
         Raises:
             RunError: If the objectives are not so, or the file cannot be written.
         """
-        front = front_summary(self.evaluations(), objectives)
+        front = front_summary(feasible(self.evaluations(), self.run), objectives)
         self.write_json(_FRONT, front)
         if self.run.get("front_objectives") != front["objectives"]:
             self.update(front_objectives=front["objectives"])

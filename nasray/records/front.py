@@ -3,10 +3,26 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasray.objectives import Constraint
 from nasray.pareto import front_indices, hypervolume
 from nasray.records.files import RunError
 
 _SIGNS = {"minimize": 1.0, "maximize": -1.0}
+
+
+def feasible(evaluations: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the evaluations that break no constraint of a run, as far as their metrics tell.
+
+    Args:
+        evaluations: Rows of the run's record.
+        run: Content of its `run.json`, whose configuration may hold `constraints`, such as "macs<=1e6".
+    """
+    limits = [Constraint.parse(text) for text in (run.get("configuration") or {}).get("constraints") or ()]
+
+    def meets(metrics: Mapping[str, Any], limit: Constraint) -> bool:
+        return metrics.get(limit.metric) is None or limit.violation(metrics) == 0
+
+    return [row for row in evaluations if all(meets(row.get("metrics") or {}, limit) for limit in limits)]
 
 
 def front_summary(

@@ -118,7 +118,8 @@ def _is_over(owner: Mapping[str, Any]) -> bool:
     """Whether a lease is of this process, of one of this machine that has ended, or has expired."""
     process = this_process()
     if (owner.get("host"), owner.get("machine")) == (process["host"], _MACHINE):
-        return owner.get("pid") == process["pid"] or not is_alive(owner)
+        is_mine = all(owner.get(key) == process[key] for key in ("pid", "process_created_s"))
+        return is_mine or not is_alive(owner)
     return _age_s(owner) > EXPIRES_S
 
 

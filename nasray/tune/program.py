@@ -20,7 +20,7 @@ from nasray.tune.disk_space import LIMIT, disk_error, room_kept
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.failure_limit import failure_table
 from nasray.tune.problems.problem import Problem
-from nasray.tune.resume_command import started_program
+from nasray.tune.resume_command import API, started_program
 from nasray.tune.run_storage import NAME as STORAGE_NAME
 from nasray.tune.run_storage import RunStorage
 
@@ -180,8 +180,7 @@ def recorded(
         with suppress(DiskError):  # then the record says that the run goes on, as if it had been killed
             run.update(status="interrupted" if is_resumable else "failed", spent=spent_lines(run, bill))
         if told is not None or not isinstance(error, (ValueError, ConnectionError)):
-            command = f"nasray resume {run.path}, or " if run.run.get("program") else ""
-            say(console, f"Not finished. Go on with {command}the same command and --resume --run-dir {run.path}")
+            say(console, f"Not finished. Go on with {_how_to_go_on(run)}")
         if told is not None:
             raise told from error
         raise
@@ -193,6 +192,13 @@ def recorded(
                 storage.push()
         if causes := failure_causes(run.evaluations()):
             console.print(failure_table(causes))
+
+
+def _how_to_go_on(run: RunDirectory) -> str:
+    if run.run.get("preset") == API:
+        return f'the same call of nasray.search and run_dir="{run.path}", resume=True'
+    command = f"nasray resume {run.path}, or " if run.run.get("program") else ""
+    return f"{command}the same command and --resume --run-dir {run.path}"
 
 
 def spent_lines(run: RunDirectory, bill: Bill | None = None) -> list[str]:

@@ -25,6 +25,9 @@ from nasray.tune.storage_folder import is_uri
 PROGRAMS = ("netadapt_imagenet", "evolve_cifar", "nsga2_pareto", "msranas_cifar")
 """What may be started again, by the names of the files in the folder `experiments`."""
 
+API = "api"
+"""The preset of runs that `nasray.search` makes, which no program can go on with."""
+
 PROGRAM = "program"
 """Where it stands in `run.json`: `name`, `options` ([option] or [option, value]), `paths` (those that name files)."""
 
@@ -158,6 +161,11 @@ def _recorded_program(run: RunDirectory) -> tuple[str, list[list[str]], list[str
         RunError: If they are missing or not what `started_program` gives.
     """
     program = run.run.get(PROGRAM)
+    if run.run.get("preset") == API:
+        raise RunError(
+            f"{run.path} is of `nasray.search`, which alone knows its space and evaluator. Call it again with the same "
+            "arguments, this run_dir and resume=True."
+        )
     if not isinstance(program, Mapping) or program.get("name") not in PROGRAMS:
         raise RunError(
             f"{run.path / 'run.json'} must name one of nasray's programs ({', '.join(PROGRAMS)}) to be resumed by this "

@@ -167,10 +167,15 @@ def _bring_back_or_check(records: StorageFolder, run_dir: Path) -> None:
     if not (run_dir / _RUN).exists():
         bring_back(records, run_dir)
         return
-    there = parse_json(read_record(records, _RUN) or b"{}").get("updated", "")
-    here = read_object(run_dir / _RUN).get("updated", "")
-    if str(there) > str(here):
+    there, here = parse_json(read_record(records, _RUN) or b"{}"), read_object(run_dir / _RUN)
+    if any(there.get(key) != here.get(key) for key in ("created", "seed", "configuration_digest")):
         raise RunError(
-            f"{run_dir} must not be older than the run's records in {records}, got {here} and there {there}: the run "
-            "went on elsewhere. Move this folder away, and start again to bring those back."
+            f"{records} must hold the run of {run_dir}, got another one of the same name. Choose another "
+            "--storage-path, or another --run-dir."
+        )
+    if str(there.get("updated", "")) > str(here.get("updated", "")):
+        raise RunError(
+            f"{run_dir} must not be older than the run's records in {records}, got {here.get('updated')} and there "
+            f"{there.get('updated')}: the run went on elsewhere. Move this folder away, and start again to bring those "
+            "back."
         )

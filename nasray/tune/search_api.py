@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from nasray.tune.problems.shared import SharedProblem
 from nasray.tune.problems.trained import TrainedProblem
 from nasray.tune.program import open_storage, recorded
 from nasray.tune.progress import StageProgress
+from nasray.tune.resume_command import API
 from nasray.tune.search_result import SearchResult
 from nasray.tune.session import ClusterConfig
 
@@ -59,9 +60,10 @@ class Training:
         data: Images, from `nasray.load_image_data` or `nasray.image_data`.
         epochs: Of each candidate, or of the weights that all share.
         batch_size: Images of a step.
-        learning_rate: For 256 images; it is scaled with the batch size.
+        learning_rate: For 1,024 images; it is scaled with the batch size.
         shares_weights: Whether the networks of an `ElasticSpace` share one set of weights, which is trained before the
-            search: a candidate then takes as long as its inference. What is exported is trained further from them.
+            search: a candidate then takes as long as its inference. What is exported is trained further from them. A
+            budget ends the search, not this training.
         costs: More metrics by name: functions of a trained `torch.nn.Module`, called on the worker.
     """
 
@@ -107,6 +109,7 @@ def search(
     workers: int | None = None,
     address: str | None = None,
     timeout_s: float | None = None,
+    max_failures: int | None = None,
     place: str = "world",
     pue: float = 1.0,
     budget: Budget | None = None,
@@ -129,10 +132,12 @@ def search(
         run_dir: Folder of the run; by default a new one under `runs/`.
         storage_path: URI of a storage that all nodes reach, as "s3://bucket/runs": a copy of the records is kept there,
             in a folder of the run directory's name, and a run that resumes without its run directory brings it back.
-        resume: Whether to go on with the run that is there; all other arguments must be the same.
+        resume: Whether to go on with the run that is there; what decides its outcome must be the same, but there may
+            be more `evaluations`.
         workers: Candidates at a time; by default all GPUs or processors.
         address: Ray cluster: "auto" or its address; by default Ray starts on this machine.
         timeout_s: How long a candidate may take, in seconds.
+        max_failures: How many candidates in a row may fail until the search ends; by default ten, or three a worker.
         place: Country or region of the electricity, for its CO2.
         pue: Power usage effectiveness of the data centre.
         budget: Of energy, CO2 or time, at whose end the search ends.
@@ -142,6 +147,8 @@ def search(
         ValueError: If arguments do not fit each other.
         KeyboardInterrupt: If it was interrupted; `resume=True` goes on.
     """
+    if resume and run_dir is None:
+        raise ValueError("`run_dir` must name the run to resume, got none.")
     formulation = Pareto([_objective(wanted) for wanted in objectives], [_constraint(limit) for limit in constraints])
     energy = EnergySettings(place=place, pue=pue, budget=budget or Budget())
     problem, data = _problem(space, evaluator, seed)
@@ -151,30 +158,33 @@ def search(
     )
     console = Console(quiet=not shows_progress)
     folder = Path(run_dir or Path("runs") / time.strftime(f"{strategy}-%Y%m%d-%H%M%S"))
-    storage = open_storage(console, storage_path, folder, resume=resume)
-    run = RunDirectory.create(
-        folder,
-        method=strategy,
-        preset="api",
-        configuration=problem.configuration()
-        | {
-            "objectives": [objective.to_json() for objective in formulation.objectives],
-            "constraints": [str(limit) for limit in formulation.constraints],
-            "initial": [architecture.arch_id for architecture in initial],
-        },
-        seed=seed,
-        data=problem.data(),
-        resume=resume,
-    )
-    where = Place(
-        run=run,
-        progress=StageProgress(console, is_quiet=not shows_progress),
-        cluster=ClusterConfig(address=address, storage=storage),
-        num_workers=workers,
-        timeout_s=timeout_s,
-        energy=energy,
-    )
-    with nullcontext() if storage is None else closing(storage):
+    with ExitStack() as stack:
+        if storage := open_storage(console, storage_path, folder, resume=resume):
+            stack.enter_context(closing(storage))
+        run = RunDirectory.create(
+            folder,
+            method=strategy,
+            preset=API,
+            configuration=problem.configuration()
+            | {
+                "objectives": [objective.to_json() for objective in formulation.objectives],
+                "constraints": [str(limit) for limit in formulation.constraints],
+                "initial": [architecture.arch_id for architecture in initial],
+            },
+            seed=seed,
+            data=problem.data(),
+            resume=resume,
+        )
+        stack.enter_context(closing(run))
+        where = Place(
+            run=run,
+            progress=StageProgress(console, is_quiet=not shows_progress),
+            cluster=ClusterConfig(address=address, storage=storage),
+            num_workers=workers,
+            timeout_s=timeout_s,
+            max_failures=max_failures,
+            energy=energy,
+        )
         with recorded(run, console, storage=storage):
             archive = problem.search(chosen, where)
             if len(formulation.objectives) > 1:
@@ -240,7 +250,10 @@ def _sizes(space: SearchSpace, data: ImageData | None) -> KnownMetrics:
     def known(architecture: Architecture) -> dict[str, float] | None:
         if isinstance(space, ChainSpace) and space.plan(architecture).infeasible_reason:
             return None
-        return size_metrics(space, architecture, shape)
+        try:
+            return size_metrics(space, architecture, shape)
+        except Exception:  # somebody's own class may refuse a combination; evaluating it says how
+            return None
 
     return known
 

@@ -19,9 +19,15 @@ OBJECTIVES = [
 ]
 
 
-def make_run(path, points, *, data="a", method="evolution"):
+def make_run(path, points, *, data="a", method="evolution", limits=()):
     run = RunDirectory.create(
-        path, method=method, preset="x", configuration={}, seed=0, data={"fingerprint": data}, resume=False
+        path,
+        method=method,
+        preset="x",
+        configuration={"constraints": list(limits)},
+        seed=0,
+        data={"fingerprint": data},
+        resume=False,
     )
     rows = []
     for number, (accuracy, latency_ms) in enumerate(points):
@@ -65,6 +71,17 @@ def test_front_lists_what_is_not_dominated(runs, capsys):
     ]
 
 
+def test_fronts_keep_to_the_constraints_of_their_run(runs, tmp_path, capsys):
+    points = [(0.9, 2.0), (0.85, 1.0), (0.8, 1.5)]
+    limited = make_run(tmp_path / "limited", points, limits=["latency_ms>=1.2", "accuracy<=0.89"])
+    assert main(["front", str(limited), "--json"]) == 0
+    assert [row["accuracy"] for row in json.loads(capsys.readouterr().out)] == [0.8]
+    assert [point["sample_id"] for point in json.loads((limited / "front.json").read_text())["points"]] == ["2"]
+    assert main(["compare", str(limited), str(runs[0]), "--json"]) == 0
+    one, two = json.loads(capsys.readouterr().out)["runs"]
+    assert (one["evaluations"], one["front of latency_ms"], two["front of latency_ms"]) == (3, "0 of 2", "2 of 2")
+
+
 def test_compare_puts_runs_into_one_front_and_tells_what_differs(runs, capsys):
     assert main(["compare", *map(str, runs), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -106,6 +123,16 @@ def test_export_and_measure_a_network(tmp_path, capsys):
     assert main(["measure", "torch.nn:Identity", "--input", "1,3"]) == 0
 
 
+def test_networks_of_the_current_folder_are_measured_and_their_errors_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine_to_measure.py").write_text(
+        "import torch\nclass Net(torch.nn.Identity): pass\ndef broken(): raise RuntimeError('no weights here')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["measure", "mine_to_measure:Net", "--input", "1,3"]) == 0
+    assert main(["measure", "mine_to_measure:broken", "--input", "1,3"]) == 2
+    assert "RuntimeError: no weights here" in capsys.readouterr().err
+
+
 def test_a_trained_candidate_is_trained_again_the_same(tmp_path, capsys):
     from nasray.data import load_image_data
     from nasray.spaces.cell import CellSpace
@@ -139,6 +166,24 @@ def test_a_trained_candidate_is_trained_again_the_same(tmp_path, capsys):
         right += int((network(batch).argmax(1) == labels).sum())
         total += len(labels)
     assert right / total == pytest.approx(found.metrics["accuracy"])
+
+
+def test_a_chain_is_trained_again_by_the_data_of_its_search(tmp_path):
+    from nasray.data import load_image_data
+    from nasray.spaces.chain import ChainSpace
+    from nasray.tune.problems.trained import TrainedProblem
+    from nasray.tune.search_api import Training
+
+    images = load_image_data(None, max_train=60)  # split by a seed of its own, not by that of the search
+    space = ChainSpace(num_classes=10, in_channels=1, resolution=8)
+    problem = TrainedProblem(space, images, Training(images, epochs=1, batch_size=16).recipe(), seed=7)
+    plain = {"method": "evolution", "preset": "api", "data": images.describe(), "resume": False}
+    run = RunDirectory.create(tmp_path / "run", configuration=problem.configuration(), seed=7, **plain)
+    architecture = space.smallest()
+    row = {"sample_id": "0", "trial_id": "0", "arch_id": architecture.arch_id, "architecture": architecture.to_json()}
+    run.append_evaluations([row | {"stage": "search", "status": "ok", "metrics": {"accuracy": 0.1}}])
+    assert main(["export", str(run.path), architecture.arch_id, "--output", str(tmp_path / "shipped")]) == 0
+    assert (tmp_path / "shipped" / "model.pt2").exists()
 
 
 def test_doctor_tells_what_is_there_and_what_to_do(capsys):

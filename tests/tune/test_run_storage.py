@@ -203,6 +203,18 @@ def test_a_run_directory_that_was_left_behind_is_refused(tmp_path):
     assert json.loads(path.read_text())["updated"] == run.run["updated"]
 
 
+def test_another_run_of_the_same_name_is_not_overwritten(tmp_path):
+    uri = f"file://{tmp_path}/storage"
+    storage, run = stored(uri, tmp_path / "here" / "run")
+    run.close()
+    storage.close()
+    directory(tmp_path / "there" / "run").close()
+    path = tmp_path / "there" / "run" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"created": "2030-01-01T00:00:00+00:00"}))
+    with pytest.raises(RunError, match=r"must hold the run of .*there/run, got another one of the same name"):
+        RunStorage.open(uri, tmp_path / "there" / "run", resume=True)
+
+
 def test_a_storage_around_or_inside_of_the_run_directory_is_refused(tmp_path):
     for storage in (tmp_path, tmp_path / "run", tmp_path / "run" / "copy"):
         with pytest.raises(ValueError, match="must lead out of the run directory"):

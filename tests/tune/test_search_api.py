@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from nasray.cli import main
 from nasray.data import load_image_data
 from nasray.objectives import Objective
 from nasray.spaces.chain import ChainSpace
@@ -81,7 +82,7 @@ def test_networks_that_share_weights_are_searched_and_go_on(cluster, tmp_path):
 
 
 @pytest.mark.ray
-def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path):
+def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path, capsys):
     options = {"objectives": ["maximize quality", Objective(name="cost")], "run_dir": tmp_path / "run"}
     result = search(ElasticSpace(Net), figures, evaluations=4, strategy="random", shows_progress=False, **options)
     frame = result.to_dataframe()
@@ -101,6 +102,8 @@ def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path):
     )
     assert len(again.front) == 2
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
+    assert main(["resume", str(tmp_path / "run")]) == 2
+    assert "Call it again with the same arguments, this run_dir and resume=True" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,7 @@ def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path):
         ({"strategy": "surrogate"}, "`known` must be given for the strategy surrogate"),
         ({"known": figures}, "`known` must be left out with the strategy evolution"),
         ({"evaluations": 0}, "`num_evaluations` must be at least 1"),
+        ({"resume": True, "run_dir": None}, "`run_dir` must name the run to resume"),
         ({"place": "Atlantis"}, "`place` must be a country"),
     ],
 )

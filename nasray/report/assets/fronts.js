@@ -30,7 +30,8 @@
       const values = onFront.map((index) => data.values[name][index]);
       const best = metric.more ? Math.max(...values) : Math.min(...values);
       const guess = metric.more ? best : Math.min(0, best);
-      const ideal = metric.ideal === null ? guess : metric.ideal;
+      const known = metric.ideal === null ? guess : metric.ideal;
+      const ideal = metric.more ? Math.max(known, best) : Math.min(known, best);
       const scale = Math.max(...values.map((value) => Math.abs(value - ideal))) || 1;
       return values.map((value) => ((value - ideal) / scale) ** 2);
     });
