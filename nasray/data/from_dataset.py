@@ -97,7 +97,9 @@ def _in_memory(dataset: Dataset[Any], part: str) -> MemorySplit:
 
 
 def _image(image: Any) -> Tensor:
-    """Return an image as uint8, (C, H, W)."""
+    """Return an image as uint8, (C, H, W); one with a palette in its colours."""
+    if getattr(image, "mode", None) in ("P", "PA"):
+        image = image.convert("RGB")
     values = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if values.ndim == 2:
         values = values.unsqueeze(0)

@@ -62,7 +62,10 @@ class NetworkEvaluator:
         data: Images of the space's size and classes.
         config: Settings.
         device: Where to compute.
-        costs: More metrics by name: functions of a trained network, in eval mode on the device.
+        costs: More metrics by name, none of those above: functions of a trained network, in eval mode on the device.
+
+    Raises:
+        ValueError: If a cost has the name of another metric.
 
     Source: Young et al. 2019 (MENNDL), Sec. III-A. Deviation: the search sees held-out instead of test images.
     """
@@ -75,6 +78,7 @@ class NetworkEvaluator:
     _holdout: list[tuple[Tensor, Tensor]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_cost_names(self.costs, METRICS)
         self._holdout = list(self._batches(self.data.holdout, self.config.timing_batch_size, device="cpu"))
 
     def __call__(self, architecture: Architecture) -> Evaluation:
@@ -165,6 +169,18 @@ class NetworkEvaluator:
             seed=seed,
             epoch=epoch,
             num_workers=1,
+        )
+
+
+def check_cost_names(costs: Iterable[str], taken: Iterable[str]) -> None:
+    """Refuse costs whose names stand for something else already.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if both := sorted({*costs} & {*taken}):
+        raise ValueError(
+            f"`costs` must not be named {', '.join(sorted(taken))}, got {both[0]!r}, which has a meaning. Rename it."
         )
 
 

@@ -73,14 +73,18 @@ def write_evaluation(evaluation: Evaluation, metrics: Iterable[str]) -> dict[str
 def read_evaluation(result: Mapping[str, Any], metrics: Sequence[str]) -> Evaluation:
     """Read a trial's result, flattened as Ray flattens it, whether `write_evaluation` wrote it or somebody else.
 
+    What an evaluation says itself counts: columns that Ray and callbacks add beside it, as the energy that a trial was
+    charged, stand in for what it does not say.
+
     Returns:
         A failed evaluation if a required metric is missing or no finite number.
     """
     prefix = f"{METRICS}/"
-    values = {key.removeprefix(prefix): value for key, value in result.items() if key.startswith(prefix)}
-    # `write_evaluation` fills the columns of what is missing with NaN.
-    filled = () if STATUS not in result else [name for name in metrics if _is_nan(result.get(name))]
-    values |= {name: result[name] for name in (*metrics, *ADDED) if name in result and name not in filled}
+    own = {key.removeprefix(prefix): value for key, value in result.items() if key.startswith(prefix)}
+    columns = {name: result[name] for name in (*metrics, *ADDED) if name in result}
+    if STATUS in result:  # `write_evaluation` fills the columns of what is missing with NaN
+        columns = {name: value for name, value in columns.items() if name not in own and not _is_nan(value)}
+    values = own | {name: value for name, value in columns.items() if name not in own or name not in ADDED}
     seconds = metric_number(result.get(SECONDS, result.get("time_total_s")))
     seconds = seconds if math.isfinite(seconds) else 0.0
     if (status := result.get(STATUS)) in ("failed", "infeasible"):

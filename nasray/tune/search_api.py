@@ -53,8 +53,8 @@ STRATEGIES = (*OURS, *SAMPLERS)
 class Training:
     """An evaluator that trains every candidate, from scratch or all of them at once, and measures it.
 
-    Its metrics are `accuracy` (held-out), `test_accuracy`, `parameters`, `macs`, `memory_bytes`, `inference_time_s`,
-    `training_time_s`, `energy_j`, `carbon_g`, and those of `costs`.
+    Its metrics are `accuracy` (held-out), `test_accuracy` (recorded, and no objective), `parameters`, `macs`,
+    `memory_bytes`, `inference_time_s`, `training_time_s`, `energy_j`, `carbon_g`, and those of `costs`.
 
     Args:
         data: Images, from `nasray.load_image_data` or `nasray.image_data`.
@@ -64,7 +64,8 @@ class Training:
         shares_weights: Whether the networks of an `ElasticSpace` share one set of weights, which is trained before the
             search: a candidate then takes as long as its inference. What is exported is trained further from them. A
             budget ends the search, not this training.
-        costs: More metrics by name: functions of a trained `torch.nn.Module`, called on the worker.
+        costs: More metrics by names that are none of these: functions of a trained `torch.nn.Module`, called on the
+            worker.
     """
 
     data: ImageData

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive, Solution
@@ -13,7 +14,9 @@ from nasray.data import Batches, ImageData
 from nasray.models.export_files import ExportReport
 from nasray.models.export_module import export_module
 from nasray.records import RunDirectory
+from nasray.training.evaluate import evaluate
 from nasray.tune.problems.problem import Problem
+from nasray.tune.problems.shared import SharedProblem
 from nasray.tune.problems.trained import TrainedProblem
 
 if TYPE_CHECKING:
@@ -82,10 +85,15 @@ class SearchResult:
             y: By default the first one.
 
         Raises:
-            ValueError: If no evaluation has both.
+            ValueError: If no evaluation has both, or none meets the constraints.
         """
         import plotly.graph_objects as go
 
+        if not self.archive.solutions:
+            raise ValueError(
+                f"`plot` needs an evaluation that is ok and meets the constraints, got none of "
+                f"{self.archive.num_evaluations}. `to_dataframe()` says why."
+            )
         names = [objective.name for objective in self.archive.formulation.objectives]
         x, y = x or names[-1], y or names[0]
         figure = go.Figure(layout={"xaxis": {"title": x}, "yaxis": {"title": y}, "template": "plotly_white"})
@@ -125,19 +133,26 @@ class SearchResult:
         architecture = chosen.architecture if isinstance(chosen, Solution) else chosen
         few = self._data.test.subset(torch.arange(min(8, len(self._data.test))))
         images_BCHW = next(iter(Batches(few, self._data, batch_size=8, num_workers=1)))[0]
+        trained = self._problem.trained(architecture)
         return export_module(
-            self._problem.trained(architecture),
+            trained,
             architecture,
             Path(folder) if folder else self.run.model_directory(architecture.arch_id),
             example_BCHW=images_BCHW,
-            card=self._card(architecture),
+            card=self._card(architecture, trained),
             onnx=onnx,
         )
 
-    def _card(self, architecture: Architecture) -> dict[str, Any]:
+    def _card(self, architecture: Architecture, trained: nn.Module) -> dict[str, Any]:
         assert self._data is not None
         known = [s for s in self.archive.solutions if s.architecture == architecture]
-        metrics = dict(known[0].evaluation.metrics) if known else {}
+        metrics: dict[str, float] = dict(known[0].evaluation.metrics) if known else {}
+        if isinstance(self._problem, SharedProblem):
+            # The search judged the network by its part of the shared weights; it was trained further since.
+            device = str(next(trained.parameters()).device)
+            batches = Batches(self._data.holdout, self._data, batch_size=256, device=device, num_workers=1)
+            found = {f"{name} in the search, with shared weights": value for name, value in metrics.items()}
+            metrics = {"accuracy": evaluate(trained, batches)["accuracy"], **found}
         return {
             "Data": self._data.name,
             "Input": f"batch x {self._data.channels} x {self._data.resolution} x {self._data.resolution}, normalised",

@@ -77,3 +77,17 @@ def test_values_out_of_nan_are_told():
     items = Items([(np.full((4, 4), np.nan), 0)])
     with pytest.raises(DataError, match="floats must be from 0 to 1, got nan"):
         image_data(items, items)
+
+
+@pytest.mark.parametrize("mode", ["P", "PA"])
+def test_images_with_a_palette_are_taken_in_their_colours(mode):
+    colours = torch.tensor([[250, 10, 20], [0, 200, 90]], dtype=torch.uint8)
+    indices = torch.arange(36).remainder(2).view(6, 6)
+    image = Image.fromarray(indices.to(torch.uint8).numpy(), mode="L")
+    image.putpalette(colours.flatten().tolist())
+    if mode == "PA":
+        image = image.convert("PA")
+    dataset = Items([(image, number % 2) for number in range(20)])
+    data = image_data(dataset, dataset, holdout=4)
+    assert image.mode == mode
+    assert torch.equal(data.test.images_NCHW[0], colours[indices].permute(2, 0, 1))

@@ -95,3 +95,94 @@ def test_networks_that_are_no_parts_are_told():
         SharedWeights(ElasticSpace(Renamed))
     with pytest.raises(ValueError, match=r"must not be larger than that of the largest network, got \(2, 8\)"):
         SharedWeights(ElasticSpace(Shrinking))
+
+
+class Tied(nn.Module):
+    """Names one weight twice, computes while it is made, and has buffers of its own."""
+
+    def __init__(self, width=choice(4, 8), depth=choice(1, 2)):
+        super().__init__()
+        rates = [rate.item() for rate in torch.linspace(0, 0.0, depth)]
+        self.layers = nn.Sequential(*(nn.Sequential(nn.Dropout(rate), nn.Linear(2, 2)) for rate in rates))
+        self.code, self.decode = nn.Linear(2, width, bias=False), nn.Linear(2, width)
+        self.decode.weight = self.code.weight
+        self.register_buffer("ramp", torch.linspace(0, 1, width), persistent=False)
+        self.register_buffer("offset", torch.zeros(width))
+        self.scale = torch.full((), 3.0)
+
+    def forward(self, x):
+        return self.scale * self.decode(self.layers(x)) + self.code(x) * self.ramp + self.offset
+
+
+class TiedOnMeta(Tied):
+    """The same without values of tensors while it is made, but with a plain tensor and a buffer that have them."""
+
+    def __init__(self, width=choice(4, 8)):
+        nn.Module.__init__(self)
+        self.layers, self.code, self.decode = nn.Identity(), nn.Linear(2, width, bias=False), nn.Linear(2, width)
+        self.decode.weight = self.code.weight
+        self.register_buffer("ramp", torch.linspace(0, 1, width), persistent=False)
+        self.register_buffer("offset", torch.zeros(width))
+        self.scale = torch.full((), 3.0)
+
+
+class OnlyTied(nn.Module):
+    """Nothing but a tied weight, so that it can be made without values."""
+
+    def __init__(self, width=choice(4, 8)):
+        super().__init__()
+        self.code, self.decode = nn.Linear(2, width, bias=False), nn.Linear(2, width)
+        self.decode.weight = self.code.weight
+
+    def forward(self, x):
+        return self.code(x) * self.decode(x)
+
+
+@pytest.mark.parametrize("network", [Tied, TiedOnMeta, OnlyTied])
+def test_tied_weights_and_buffers_of_its_own_are_no_hindrance(network):
+    torch.manual_seed(0)
+    shared = SharedWeights(ElasticSpace(network))
+    images = torch.randn(5, 2)
+    for architecture in shared.space.enumerate(4):
+        alone = shared.extract(architecture).eval()
+        assert alone.decode.weight is alone.code.weight
+        assert torch.equal(alone.code.weight, shared.largest.code.weight[: architecture["width"]])
+        if network is not OnlyTied:  # a buffer that no state dict has is as the constructor makes it
+            assert torch.equal(alone.ramp, torch.linspace(0, 1, architecture["width"]))
+        torch.testing.assert_close(shared.eval().run(architecture, images), alone(images))
+        fresh = network(**architecture.choices).eval()
+        fresh.load_state_dict(alone.state_dict())
+        torch.testing.assert_close(fresh(images), alone(images))
+    shared.run(shared.space.smallest(), images).sum().backward()
+    alone = shared.extract(shared.space.smallest())
+    alone.eval()(images).sum().backward()
+    torch.testing.assert_close(shared.largest.code.weight.grad[:4], alone.code.weight.grad)
+    assert not shared.largest.code.weight.grad[4:].any()
+
+
+def test_networks_that_are_kept_to_compute_with_hold_no_weights():
+    shared = SharedWeights(ElasticSpace(Tied))
+    (shell,) = shared._shells.values()
+    assert all(parameter.is_meta for parameter in shell.parameters())
+    assert shell.decode.weight is shell.code.weight
+
+
+def test_random_numbers_are_drawn_for_the_largest_network_alone():
+    torch.manual_seed(0)
+    Tied(width=8, depth=2)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    SharedWeights(ElasticSpace(Tied))
+    assert torch.equal(torch.rand(3), expected)
+
+
+class Refusing(nn.Module):
+    def __init__(self, width=choice(4, 8)):
+        super().__init__()
+        if width == 4:
+            raise RuntimeError("too narrow")
+
+
+def test_networks_that_cannot_be_made_are_told_at_once():
+    with pytest.raises(ValueError, match=r"{'width': 4} raised RuntimeError: too narrow"):
+        SharedWeights(ElasticSpace(Refusing))

@@ -85,3 +85,35 @@ def test_a_step_sums_to_the_mean_loss_over_the_batch():
 def test_only_elastic_spaces_share(data):
     with pytest.raises(ValueError, match="`space` must be an ElasticSpace to share weights, got ChainSpace"):
         SharedEvaluator(ChainSpace(num_classes=10, in_channels=1, resolution=8), data, CONFIG)
+
+
+class TiedNet(nn.Module):
+    """Convolves with one weight twice, and fades channels by a buffer that no state dict has."""
+
+    def __init__(self, width=choice(6, 12), depth=choice(1, 2)):
+        super().__init__()
+        self.widen = nn.Conv2d(1, width, 3, 2, 1)
+        self.layers = nn.Sequential(*(nn.Conv2d(width, width, 3, 1, 1) for _ in range(depth)))
+        self.again = nn.Conv2d(width, width, 3, 1, 1)
+        self.again.weight = self.layers[0].weight
+        self.slope = torch.linspace(0, 0.1, 3)[1].item()
+        self.register_buffer("fade", torch.linspace(1, 0.5, width).view(-1, 1, 1), persistent=False)
+        self.norm, self.classifier = nn.BatchNorm1d(width), nn.Linear(width, 10)
+
+    def forward(self, images):
+        maps = self.again(self.layers(self.widen(images)) * self.fade)
+        return self.classifier(self.norm(nn.functional.leaky_relu(maps, self.slope).amax((2, 3))))
+
+
+def test_tied_weights_travel_from_training_to_evaluation(data):
+    space = ElasticSpace(TiedNet)
+    few = load_image_data(None, max_train=120)
+    recipe = TrainingConfig(epochs=1, batch_size=16, learning_rate=0.15, ema_decay=0.9)
+    running = SharedJob(space=space, training=recipe).start(few, Place())
+    running.run_epoch()
+    config = NetworkEvaluationConfig(training=recipe, timing_repeats=1)
+    evaluate = SharedEvaluator(space, few, config, weights=running.weights())
+    for network in space.enumerate(4):
+        assert evaluate(network).status == "ok"
+        trained = evaluate.trained(network)
+        assert trained.again.weight is trained.layers[0].weight

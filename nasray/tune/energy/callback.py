@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from ray.exceptions import RayError
 
 from nasray.carbon.intensity import carbon_intensity
 from nasray.carbon.lease import LeaseEnergy
+from nasray.evaluation import metric_number
 from nasray.tune.energy.account import ClusterAccount
 from nasray.tune.energy.leases import OpenLease, open_lease_here
 
@@ -30,6 +32,9 @@ class EnergyCallback(tune.Callback):
     searchers while a trial runs, so that they cannot be a Tuner's metric. Unknown energy is None. `energy.json` and
     `emissions.csv` in the experiment's folder hold the account of every node: trials, overhead, other work and idle
     time add up to what the node used. A restored experiment goes on with it.
+
+    A number that a trial itself reports as `energy_j` or `carbon_g`, such as a simulator's, stays; `energy_quality` of
+    such an `energy_j` is "reported", and what the trial was charged stands in the account alone.
 
     Actors and data-parallel workers that a trial starts are processes of their own; what they use counts as other work
     unless they call `metered(owner=...)`, and then stands in the account alone.
@@ -85,9 +90,12 @@ class EnergyCallback(tune.Callback):
         lease = self._leases.get(trial.trial_id)
         energy = lease.energy() if lease else None
         energy_j = None if energy is None else energy.energy_j
-        result["energy_j"] = energy_j
-        result["carbon_g"] = None if energy_j is None else self._account.ledger.carbon_g(energy_j)
-        result["energy_quality"] = "unavailable" if energy is None else energy.quality
+        quality = "unavailable" if energy is None else energy.quality
+        result["energy_quality"] = "reported" if _is_number(result.get("energy_j")) else quality
+        carbon_g = None if energy_j is None else self._account.ledger.carbon_g(energy_j)
+        for name, charged in (("energy_j", energy_j), ("carbon_g", carbon_g)):
+            if not _is_number(result.get(name)):
+                result[name] = charged
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Charge the trial no longer."""
@@ -114,6 +122,10 @@ class EnergyCallback(tune.Callback):
 
 def _restored(place: str | float, pue: float, stage: str) -> EnergyCallback:
     return EnergyCallback(place=place, pue=pue, stage=stage)
+
+
+def _is_number(value: object) -> bool:
+    return math.isfinite(metric_number(value))
 
 
 class _TrialLease:

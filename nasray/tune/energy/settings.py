@@ -15,7 +15,7 @@ from nasray.carbon.intensity import WORLD, CarbonIntensity, carbon_intensity, ch
 from nasray.tune.energy.account import ClusterAccount
 
 CHARGED = ("energy_j", "carbon_g")
-"""Metrics that a trial is charged by its node's meter, whatever it reports itself."""
+"""Metrics that a trial is charged by its node's meter unless it reports them itself."""
 
 Place = Annotated[
     str,

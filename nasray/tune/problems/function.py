@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, SupportsFloat
 
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
@@ -19,9 +19,9 @@ from nasray.tune.problems.trained import CandidateCounter
 from nasray.tune.session import ray_session
 from nasray.tune.workers import Workers
 
-Figures = Evaluation | Mapping[str, float]
+Figures = Evaluation | Mapping[str, SupportsFloat]
 EvaluationFunction = Callable[[Architecture], Figures]
-"""Gives an architecture's metrics by name; what it raises is a failed evaluation."""
+"""Gives an architecture's metrics by name, numbers of any kind; what it raises is a failed evaluation."""
 
 
 class FunctionProblem(Problem):
@@ -91,10 +91,7 @@ def _evaluate(function: EvaluationFunction, architecture: Architecture) -> Any:
     figures = function(architecture)
     if not isinstance(figures, Mapping):
         return figures  # an Evaluation; anything else is told as what it is
-    wrong = [name for name, value in figures.items() if not isinstance(value, int | float)]
-    if wrong:
-        return Evaluation(status="failed", reason=f"metric {wrong[0]!r} is no number")
-    return Evaluation.from_metrics({name: float(value) for name, value in figures.items()}, 0.0)
+    return Evaluation.from_metrics(figures, 0.0)
 
 
 def _name(function: EvaluationFunction) -> str:

@@ -42,7 +42,7 @@ class SharedProblem(TrainedProblem):
         costs: More metrics by name: functions of a network.
 
     Raises:
-        ValueError: If the networks cannot share weights.
+        ValueError: If the networks cannot share weights, or a cost has the name of something else.
     """
 
     def __init__(

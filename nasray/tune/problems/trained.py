@@ -22,12 +22,17 @@ from nasray.hardware.inference_energy import InferenceEnergy, measure_inference_
 from nasray.hardware.timing import torch_threads
 from nasray.models.build import NetworkSpace, build_network
 from nasray.objectives import Objective
+from nasray.records.files import digest
+from nasray.spaces.cell import CellSpace
+from nasray.spaces.chain import ChainSpace
 from nasray.spaces.elastic_space import ElasticSpace
+from nasray.spaces.mobile import MobileSpace
+from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.strategies.candidate_search import CandidateSearch
 from nasray.strategies.strategy import Trial
 from nasray.training.config import TrainingConfig
-from nasray.training.network_evaluation import METRICS, NetworkEvaluationConfig, NetworkEvaluator
-from nasray.tune.candidate_result import candidate_architecture
+from nasray.training.network_evaluation import METRICS, NetworkEvaluationConfig, NetworkEvaluator, check_cost_names
+from nasray.tune.candidate_result import RESERVED, candidate_architecture
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.energy.calibration import Calibration, few_images
 from nasray.tune.energy.hardware_callback import HardwareCostCallback
@@ -38,6 +43,8 @@ from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
 from nasray.tune.progress import Bar
 from nasray.tune.session import ray_session
 from nasray.tune.workers import Workers
+
+_TEST = "test_accuracy"
 
 _TRIAL_BYTES = 10_000
 """What a trial leaves on disk: its evaluation and its part of the search's state; Ray's logs of ended ones go."""
@@ -55,6 +62,9 @@ class TrainedProblem(Problem):
         num_evaluations: How many networks a search trains unless it says otherwise.
         costs: More metrics by name: functions of a trained network.
         has_lifetime: Whether a search knows how many inferences to expect and what power they draw.
+
+    Raises:
+        ValueError: If the space is for other images than the data's, or a cost has the name of something else.
     """
 
     def __init__(
@@ -69,11 +79,14 @@ class TrainedProblem(Problem):
         costs: Mapping[str, Callable[[nn.Module], float]] | None = None,
         has_lifetime: bool = False,
     ) -> None:
+        _check_images(space, data)
+        check_cost_names(costs or (), {*METRICS, "memory_bytes", *CHARGED, LIFETIME, *RESERVED})
         self.space, self._networks, self._data = space, space, data
         self._config = NetworkEvaluationConfig(training=training, seed=seed)
         self.objectives, self.num_evaluations = objectives, num_evaluations
         self._costs = dict(costs or {})
-        self.metrics = (*METRICS, *self._costs, "memory_bytes", *CHARGED, *((LIFETIME,) if has_lifetime else ()))
+        searched = (name for name in METRICS if name != _TEST)
+        self.metrics = (*searched, *self._costs, "memory_bytes", *CHARGED, *((LIFETIME,) if has_lifetime else ()))
 
     def describe(self) -> list[str]:
         """Return the data and the recipe."""
@@ -84,12 +97,27 @@ class TrainedProblem(Problem):
         ]
 
     def configuration(self) -> dict[str, Any]:
-        """Return the recipe."""
-        return {"network": self.space.name, "layout": _layout(self._networks), "evaluation": asdict(self._config)}
+        """Return the space, the recipe and what the costs are called: their code is not looked at."""
+        costs = {"costs": sorted(self._costs)} if self._costs else {}
+        recipe = asdict(self._config)
+        return {"network": self.space.name, "layout": _layout(self._networks), "evaluation": recipe, **costs}
 
     def data(self) -> dict[str, Any]:
         """Return the description of the images."""
         return self._data.describe()
+
+    def check(self, formulation: Formulation) -> None:
+        """Refuse metrics that candidates do not have, and the accuracy on test images.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        if _TEST in formulation.metrics:
+            raise ValueError(
+                f"An objective or constraint must not be {_TEST}: test images are looked at once, for what was found. "
+                "Use accuracy, which is that on the held-out images."
+            )
+        super().check(formulation)
 
     def calibrate(self, calibration: Calibration) -> list[Work]:
         """Train random networks on few images."""
@@ -189,12 +217,46 @@ def _on_a_worker(make: Callable[[], NetworkEvaluator]) -> NetworkEvaluator:
     return make()
 
 
+def _check_images(space: NetworkSpace, data: ImageData) -> None:
+    """Refuse a space whose networks are for other images."""
+    images = _images(space)
+    found = {"channels": data.channels, "resolution": data.resolution, "classes": data.num_classes}
+    if images is not None and images != found:
+        wanted, given = (", ".join(f"{name} {number}" for name, number in each.items()) for each in (found, images))
+        raise ValueError(f"`space` must be for images of {data.name} ({wanted}), got {space.name} for {given}.")
+
+
+def _images(space: NetworkSpace) -> dict[str, int] | None:
+    """Return the images that a space's networks are for; None if it takes any."""
+    match space:
+        case ElasticSpace():
+            return None
+        case MobileSpace(spec=spec):
+            classes = spec.blocks[-1].layers[-1].filters
+            return {"channels": spec.in_channels, "resolution": spec.resolution, "classes": classes}
+        case MultiScaleSpace(settings=layout) | (CellSpace() | ChainSpace() as layout):
+            return {"channels": layout.in_channels, "resolution": layout.resolution, "classes": layout.num_classes}
+
+
 def _layout(space: NetworkSpace) -> dict[str, Any]:
-    """Return what a space was made with, to make it again."""
-    if isinstance(space, ElasticSpace):
-        return {name: list(options) for name, options in space.choices.items()}
-    names = ("num_classes", "in_channels", "resolution", "num_cells", "channels", "merge_isomorphic")
-    return {name: getattr(space, name) for name in names if hasattr(space, name)}
+    """Return what a space was made with; cells and chains are made again from it."""
+    match space:
+        case ElasticSpace():
+            return {name: list(options) for name, options in space.choices.items()}
+        case MobileSpace(spec=spec):
+            # A digest: the layers of a large network would fill pages of a refusal to resume.
+            return {"num_widths": spec.num_widths, "spec": digest(asdict(spec))}
+        case MultiScaleSpace():
+            return {**asdict(space.settings), "operations": list(space.operations)}
+        case CellSpace():
+            return _settings(space, "num_cells", "channels", "merge_isomorphic")
+        case ChainSpace():
+            slots = {"num_feature_slots": len(space.feature_slots), "num_head_slots": len(space.head_slots)}
+            return {**_settings(space, "batch_norm", "max_parameters", "max_macs"), **slots}
+
+
+def _settings(space: CellSpace | ChainSpace, *more: str) -> dict[str, Any]:
+    return {name: getattr(space, name) for name in ("num_classes", "in_channels", "resolution", *more)}
 
 
 def _network(space: NetworkSpace, config: dict[str, Any]) -> nn.Module:
