@@ -11,13 +11,17 @@ from torch import nn
 from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive, Solution
 from nasray.data import Batches, ImageData
+from nasray.formulations import Pareto
 from nasray.models.export_files import ExportReport
 from nasray.models.export_module import export_module
+from nasray.objectives import Constraint, Objective
+from nasray.reading import build
 from nasray.records import RunDirectory
 from nasray.training.evaluate import evaluate
 from nasray.tune.problems.problem import Problem
 from nasray.tune.problems.shared import SharedProblem
 from nasray.tune.problems.trained import TrainedProblem
+from nasray.tune.search_record import STAGE, recorded_evaluation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +34,42 @@ class SearchResult:
     Args:
         run: The run directory.
         archive: Evaluations that meet the constraints.
-        problem: What was searched.
+        problem: What was searched; None if only the record is known, which nothing can be exported from.
         data: Images that candidates were trained on; None where a function evaluated them.
     """
 
-    def __init__(self, run: RunDirectory, archive: ParetoArchive, problem: Problem, data: ImageData | None) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        archive: ParetoArchive,
+        problem: Problem | None = None,
+        data: ImageData | None = None,
+    ) -> None:
         self.run, self.archive, self._problem, self._data = run, archive, problem, data
+
+    @classmethod
+    def open(cls, run_dir: str | Path) -> SearchResult:
+        """Return what a run found so far, of whatever was recorded: also one that goes on, failed or was interrupted.
+
+        Args:
+            run_dir: Folder of a run of `nasray.search`, or of a program whose record holds its objectives.
+
+        Raises:
+            ValueError: If there is no run, its records are damaged, or it has no objectives.
+        """
+        run = RunDirectory.open(Path(run_dir))
+        configuration = run.run.get("configuration") or {}
+        wanted = configuration.get("objectives") or run.run.get("front_objectives")
+        if not wanted:
+            raise ValueError(f"`run_dir` must be a run with objectives, got {run.path}, whose record has none.")
+        objectives = build(list[Objective], wanted)
+        limits = [Constraint.parse(text) for text in build(list[str], configuration.get("constraints") or [])]
+        archive = ParetoArchive(Pareto(objectives, limits))
+        for row in run.evaluations():
+            if row.get("stage") == STAGE:
+                architecture = Architecture.from_json(row["architecture"])
+                archive.add(str(row["trial_id"]), architecture, recorded_evaluation(row))
+        return cls(run, archive)
 
     @property
     def path(self) -> Path:
@@ -127,7 +161,8 @@ class SearchResult:
         """
         if not isinstance(self._problem, TrainedProblem) or self._data is None:
             raise ValueError(
-                "`export` needs a search whose evaluator is a Training: a function's networks are its own."
+                "`export` needs a search whose evaluator is a Training: a function's networks are its own. "
+                f"Of a run that was opened, `nasray export {self.path} ARCH --output DIR`."
             )
         chosen = self.best() if network is None else network
         architecture = chosen.architecture if isinstance(chosen, Solution) else chosen

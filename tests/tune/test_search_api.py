@@ -13,6 +13,7 @@ from nasray.objectives import Objective
 from nasray.spaces.chain import ChainSpace
 from nasray.spaces.elastic_space import ElasticSpace, choice
 from nasray.tune.search_api import STRATEGIES, Training, search
+from nasray.tune.search_result import SearchResult
 
 
 class Net(nn.Module):
@@ -101,6 +102,12 @@ def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path, 
         ElasticSpace(Net), figures, evaluations=4, strategy="random", shows_progress=False, resume=True, **options
     )
     assert len(again.front) == 2
+    opened = SearchResult.open(tmp_path / "run")
+    assert opened.to_dataframe().equals(result.to_dataframe())
+    assert [s.architecture for s in opened.front] == [s.architecture for s in result.front]
+    assert opened.best() == result.best()
+    with pytest.raises(ValueError, match=r"Of a run that was opened, `nasray export .*run ARCH"):
+        opened.export()
     path = tmp_path / "run" / "run.json"
     record = json.loads(path.read_text())
     assert record["status"] == "done"
