@@ -59,16 +59,18 @@ class SearchResult:
         """
         run = RunDirectory.open(Path(run_dir))
         configuration = run.run.get("configuration") or {}
-        wanted = configuration.get("objectives") or run.run.get("front_objectives")
-        if not wanted:
-            raise ValueError(f"`run_dir` must be a run with objectives, got {run.path}, whose record has none.")
+        wanted = run.run.get("front_objectives") or configuration.get("objectives")
+        rows = run.evaluations()
+        if not wanted or not all("architecture" in row for row in rows):
+            raise ValueError(f"`run_dir` must be a run whose record has objectives and architectures, got {run.path}.")
         objectives = build(list[Objective], wanted)
         limits = [Constraint.parse(text) for text in build(list[str], configuration.get("constraints") or [])]
-        archive = ParetoArchive(Pareto(objectives, limits))
-        for row in run.evaluations():
-            if row.get("stage") == STAGE:
-                architecture = Architecture.from_json(row["architecture"])
-                archive.add(str(row["trial_id"]), architecture, recorded_evaluation(row))
+        archive = ParetoArchive(formulation := Pareto(objectives, limits))
+        for row in (row for row in rows if row.get("stage") == STAGE):
+            evaluation = recorded_evaluation(row)
+            # Searches for several costs may record for each candidate that of its own search alone.
+            if evaluation.status != "ok" or set(formulation.metrics) <= set(evaluation.metrics):
+                archive.add(str(row["trial_id"]), Architecture.from_json(row["architecture"]), evaluation)
         return cls(run, archive)
 
     @property
