@@ -96,11 +96,17 @@ class Kept(DriverCallback):
 
     def __init__(self):
         self.most = self.alive = 0
+        gc.collect()
+        self.others = trials_alive()  # of other tests in this process
 
     def on_step_end(self, iteration, trials, **info):
         self.most = max(self.most, len(trials))
         if iteration % 50 == 0:
-            self.alive = max(self.alive, sum(type(found) is Trial for found in gc.get_objects()))
+            self.alive = max(self.alive, trials_alive() - self.others)
+
+
+def trials_alive():
+    return sum(type(found) is Trial for found in gc.get_objects())
 
 
 @pytest.mark.ray
