@@ -108,8 +108,8 @@ def test_real_children_that_end_between_scans_are_counted():
     counted = trees.advance(table.scan([me]), [me])[me]
     after = sum(os.times()[:4])
     assert end - start > 0.5
-    # Scans take time of their own, and other threads may work meanwhile. Each of the four times that are summed up, here
-    # and there, is in hundredths of a second.
+    # Scans take time of their own, and other threads may work meanwhile. Each of the four times in the sums is in
+    # hundredths of a second.
     assert end - start - 0.08 <= counted <= after - before + 0.08
 
 
