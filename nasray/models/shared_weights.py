@@ -24,7 +24,7 @@ class SharedWeights(nn.Module):
 
     A smaller tensor is the beginning of the larger one along every dimension, and the middle of it along the kernel's
     (the last two of four, the last of three). Modules that a network lacks are left out. Statistics of batch norms are
-    shared in the same way; recalibrate them (`nasray.models.functions`) before comparing accuracies. Buffers that are
+    shared in the same way; recalibrate them (`nasray.training.evaluate`) before comparing accuracies. Buffers that are
     not persistent are each network's own, as its constructor makes them.
 
     Args:
