@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def export(run: Path, arch_id: str, output: Path, *, data: Path | None = None) -
     if found in exported:
         shutil.copytree(directory.path / "models" / found, output, dirs_exist_ok=True)
         return output
-    return _trained(directory, rows[found], output, data).folder
+    report = _trained(directory, rows[found], output, data)
+    for sentence in report.skipped:
+        print(sentence, file=sys.stderr)
+    return report.folder
 
 
 def _only(arch_id: str, names: list[str], path: Path) -> str:

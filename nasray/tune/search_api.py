@@ -45,7 +45,7 @@ from nasray.tune.search_result import SearchResult
 from nasray.tune.session import ClusterConfig
 
 OURS = ("evolution", "surrogate", "random")
-STRATEGIES = (*OURS, *SAMPLERS)
+STRATEGIES = tuple(dict.fromkeys((*OURS, *SAMPLERS)))
 """What `search` knows by name: nasray's own, and Optuna's samplers."""
 
 

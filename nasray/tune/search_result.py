@@ -59,7 +59,10 @@ class SearchResult:
         """
         run = RunDirectory.open(Path(run_dir))
         configuration = run.run.get("configuration") or {}
-        wanted = run.run.get("front_objectives") or configuration.get("objectives")
+        asked = configuration.get("objectives") or []
+        # What a search was asked for has the ideals, too, but programs may record names alone.
+        is_whole = bool(asked) and all(isinstance(objective, dict) for objective in asked)
+        wanted = asked if is_whole else run.run.get("front_objectives")
         rows = run.evaluations()
         if not wanted or not all("architecture" in row for row in rows):
             raise ValueError(f"`run_dir` must be a run whose record has objectives and architectures, got {run.path}.")
@@ -192,8 +195,8 @@ class SearchResult:
             metrics = {"accuracy": evaluate(trained, batches)["accuracy"], **found}
         return {
             "Data": self._data.name,
-            "Input": f"batch x {self._data.channels} x {self._data.resolution} x {self._data.resolution}, normalised",
-            "Mean and standard deviation": f"{self._data.mean}, {self._data.std}",
+            "Input": f"batch x {self._data.channels} x {self._data.resolution} x {self._data.resolution}",
+            "Pixels": f"(value / 255 - mean) / std, by channel: mean {self._data.mean}, std {self._data.std}",
             **metrics,
         }
 

@@ -56,6 +56,9 @@ def test_networks_of_a_class_are_trained_searched_and_exported(cluster, tmp_path
     assert accuracies == sorted(accuracies, reverse=True)
     best = result.best(accuracy=1000.0)
     assert best.evaluation.metrics["accuracy"] == accuracies[0]
+    opened = SearchResult.open(result.path)
+    assert opened.archive.formulation.objectives == result.archive.formulation.objectives  # with their ideals
+    assert opened.best(accuracy=1000.0) == best
     frame = result.to_dataframe()
     assert {"arch_id", "status", "width", "depth", "accuracy", "macs", "conv_weights", "energy_j"} <= set(frame.columns)
     assert len(frame) == 4 and frame["is_on_front"].sum() == len(result.front)

@@ -275,7 +275,7 @@ def test_a_network_that_cannot_be_built_costs_nothing_but_its_columns(cluster, t
 
 
 def test_a_budget_ends_an_experiment(cluster, tmp_path) -> None:
-    with ClusterAccount(FRANCE, budget=Budget(hours=15 / 3600), folder=tmp_path) as account:
+    with ClusterAccount(FRANCE, budget=Budget(hours=30 / 3600), folder=tmp_path) as account:
         callback = EnergyCallback(place="56", account=account)
         results = fit(
             trainable,
@@ -287,7 +287,7 @@ def test_a_budget_ends_an_experiment(cluster, tmp_path) -> None:
         finished = [result for result in results if (result.metrics or {}).get("training_iteration") == 2]
         assert 1 <= len(finished) < 50
         assert account.is_spent()
-    assert EnergyLedger.of_folder(tmp_path).hours >= 15 / 3600
+    assert EnergyLedger.of_folder(tmp_path).hours >= 30 / 3600
 
 
 def test_an_account_goes_on_where_it_was(cluster, tmp_path) -> None:
