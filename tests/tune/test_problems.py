@@ -28,7 +28,7 @@ from nasray.tune.candidate_result import read_evaluation, write_evaluation
 from nasray.tune.energy.callback import EnergyCallback
 from nasray.tune.problems.function import _evaluate
 from nasray.tune.problems.shared import SharedProblem
-from nasray.tune.problems.trained import TrainedProblem
+from nasray.tune.problems.trained import CandidateCounter, TrainedProblem
 from nasray.tune.search_api import Training, search
 from nasray.tune.search_record import evaluation_row, recorded_evaluation
 from nasray.tune.search_result import SearchResult
@@ -269,3 +269,20 @@ def test_the_card_of_a_network_that_was_trained_further_has_its_own_accuracy(dat
         is_shared = isinstance(problem, SharedProblem)
         assert f"| accuracy | {measured if is_shared else 0.125} |" in card
         assert ("| accuracy in the search, with shared weights | 0.125 |" in card) == is_shared
+
+
+def test_the_best_accuracy_shown_keeps_to_the_constraints_and_goes_on():
+    class FakeBar:
+        seconds = 2.0
+
+        def move(self, done, *texts):
+            self.shown = (done, *texts)
+
+    bar = FakeBar()
+    wanted = Pareto([Objective(name="accuracy", direction="maximize")], [Constraint.parse("macs<=10")])
+    rows = [{"status": "ok", "metrics": {"accuracy": 0.6, "macs": 9.0}}, {"status": "failed", "metrics": {}}]
+    count = CandidateCounter(bar, rows, wanted)
+    count(None, Evaluation(metrics={"accuracy": 0.9, "macs": 11.0}))
+    assert bar.shown == (3, "0.50 candidates/s", "best 60.0%")
+    count(None, Evaluation(metrics={"accuracy": 0.7, "macs": 10.0}))
+    assert bar.shown == (4, "1.00 candidates/s", "best 70.0%")

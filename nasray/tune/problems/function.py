@@ -66,8 +66,8 @@ class FunctionProblem(Problem):
             place.energy.account(place.run.path) as account,
             place.progress.shown(),
         ):
-            workers, done = Workers.available(place.num_workers), len(place.run.evaluations())
-            bar = place.progress.bar("search", strategy.num_evaluations, done=done)
+            workers, rows = Workers.available(place.num_workers), place.run.evaluations()
+            bar = place.progress.bar("search", strategy.num_evaluations, done=len(rows))
             return run_search(
                 strategy,
                 partial(_evaluator, self._function),
@@ -77,7 +77,7 @@ class FunctionProblem(Problem):
                 timeout_s=place.timeout_s,
                 max_failures=place.max_failures,
                 account=account,
-                on_evaluation=CandidateCounter(bar, done),
+                on_evaluation=CandidateCounter(bar, rows, formulation or strategy.formulation),
                 progress=place.progress,
                 storage=place.cluster.storage,
             )

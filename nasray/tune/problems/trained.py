@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -148,8 +148,8 @@ class TrainedProblem(Problem):
             place.energy.account(place.run.path) as account,
             place.progress.shown(),
         ):
-            workers, done = Workers.available(place.num_workers), len(place.run.evaluations())
-            bar = place.progress.bar("search", strategy.num_evaluations, done=done)
+            workers, rows = Workers.available(place.num_workers), place.run.evaluations()
+            bar = place.progress.bar("search", strategy.num_evaluations, done=len(rows))
             return run_search(
                 strategy,
                 partial(_on_a_worker, self._evaluator(workers.device)),
@@ -160,7 +160,7 @@ class TrainedProblem(Problem):
                 max_failures=place.max_failures,
                 account=account,
                 callbacks=[self._hardware_costs(), *self._lifetime(place.energy)],
-                on_evaluation=CandidateCounter(bar, done),
+                on_evaluation=CandidateCounter(bar, rows, formulation or strategy.formulation),
                 progress=place.progress,
                 storage=place.cluster.storage,
             )
@@ -272,18 +272,28 @@ def _on_one_thread(evaluator: NetworkEvaluator) -> Callable[[Architecture], floa
 
 
 class CandidateCounter:
-    """Moves a progress bar with every evaluation.
+    """Moves a progress bar with every evaluation, and shows the best accuracy that keeps to the constraints.
 
     Args:
         bar: Which.
-        done: Evaluations before.
+        rows: What was recorded before.
+        formulation: Whose constraints.
     """
 
-    def __init__(self, bar: Bar, done: int) -> None:
-        self._bar, self._done, self._new, self._best = bar, done, 0, 0.0
+    def __init__(self, bar: Bar, rows: Sequence[Mapping[str, Any]], formulation: Formulation) -> None:
+        self._bar, self._formulation = bar, formulation
+        self._done, self._new, self._best = len(rows), 0, 0.0
+        for row in rows:
+            self._note(str(row.get("status")), row.get("metrics") or {})
 
     def __call__(self, trial: Trial, evaluation: Evaluation) -> None:
         """Count a candidate."""
         self._done, self._new = self._done + 1, self._new + 1
-        self._best = max(self._best, evaluation.metrics.get("accuracy", 0.0) if evaluation.status == "ok" else 0.0)
-        self._bar.move(self._done, f"{self._new / self._bar.seconds:.2f} candidates/s", f"best {self._best:.1%}")
+        self._note(evaluation.status, evaluation.metrics)
+        best = [f"best {self._best:.1%}"] if self._best else []
+        self._bar.move(self._done, f"{self._new / self._bar.seconds:.2f} candidates/s", *best)
+
+    def _note(self, status: str, metrics: Mapping[str, float]) -> None:
+        needed = {"accuracy", *(limit.metric for limit in self._formulation.constraints)}
+        if status == "ok" and needed <= metrics.keys() and self._formulation.violation(metrics) == 0:
+            self._best = max(self._best, metrics["accuracy"])
