@@ -73,14 +73,18 @@ class CrashWatch(DriverCallback):
         return 0.0 if started_s is None else time.monotonic() - started_s
 
     def _error(self, trial_id: str) -> BaseException | None:
-        """Return the error that Ray kept of a trial: this process wrote it a moment ago, into Ray's session folder."""
         trial = next((trial for trial in reversed(self._trials) if trial.trial_id == trial_id), None)
-        file = None if trial is None else trial.pickled_error_file
-        try:
-            error = None if file is None else pickle.loads(Path(file).read_bytes())
-        except Exception:  # the class of an error may exist in the worker alone
-            return None
-        return error if isinstance(error, BaseException) else None
+        return None if trial is None else kept_error(trial)
+
+
+def kept_error(trial: Any) -> BaseException | None:
+    """Return the error that Ray kept of a trial: this process wrote it a moment ago, into Ray's session folder."""
+    file = trial.pickled_error_file
+    try:
+        error = None if file is None else pickle.loads(Path(file).read_bytes())
+    except Exception:  # the class of an error may exist in the worker alone
+        return None
+    return error if isinstance(error, BaseException) else None
 
 
 def crash_failure(error: BaseException) -> Failure:

@@ -21,6 +21,7 @@ from nasray.carbon.bill import Bill
 from nasray.records import DiskError, RunDirectory
 from nasray.records.disk import DISK_ERRORS, RESERVE_BYTES, give_up_reserve, has_reserve, is_disk_error, keep_reserve
 from nasray.records.files import cannot_write, writing
+from nasray.tune.crash_watch import kept_error
 
 LIMIT = "max_disk_bytes"
 """Where a run's limit stands in `run.json`."""
@@ -65,9 +66,12 @@ class DiskWatch(tune.Callback, tune.Stopper):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See whether a trial that Ray would start again could not write."""
-        error = trial.get_pickled_error() or trial.get_error()
+        # What Ray keeps here; on the storage, where it looks itself, that may come later.
+        error = kept_error(trial) or trial.get_pickled_error() or trial.get_error()
         if error is not None and (told := disk_error(error, self._folder)):
             self.note(told)
+            # Ray has it save a last time as it stops, and would start it again when that fails, too.
+            trial.max_failures = 0
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See whether a trial failed because it could not write."""

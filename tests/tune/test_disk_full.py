@@ -325,7 +325,7 @@ def test_trial_that_cannot_write_its_checkpoint_ends_the_stage_at_once(cluster, 
 
     with pytest.raises(DiskError, match=r"state.pt cannot be written \(No space left on device\)\."):
         train()
-    assert starts.read_text().count("start") < 4  # Ray's three retries are not used up
+    assert starts.read_text().count("start") <= 2  # Ray may have begun one of its three retries
     assert "Traceback" not in capfd.readouterr().err
     assert run.run["status"] == "interrupted"
 
