@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import contract
 import pytest
-from runs import made
+from sample_runs import made
 
 from nasray.records import RunDirectory
 from nasray.report.page import render

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from contract import check
 from damage import dumps, json_files, json_values, line_files, place
-from runs import made
+from sample_runs import made
 
 from nasray.carbon.ledger import ENERGY_FILE, EnergyLedger
 from nasray.hardware.front_check import FILE as COST_CHECK
