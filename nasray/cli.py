@@ -84,13 +84,14 @@ def report(run: Run) -> None:
 def front(run: Run, as_json: AsJson = False) -> None:
     """List the networks of a run that no other is better than."""
     from nasray.commands.output import print_json, print_table
-    from nasray.commands.runs import front_rows
+    from nasray.commands.runs import front_rows, marked
 
     rows = front_rows(run)
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, title=f"{len(rows)} networks on the fronts of {run}")
+        title = f"{len(rows)} network{'s' * (len(rows) != 1)} on the fronts of {run} (*: of this cost)"
+        print_table(marked(rows), title=title)
 
 
 @app.command()
@@ -189,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             error.show()
             return 2
-    from nasray.tune.cli_errors import exit_status  # brings Ray along, which help can do without
+    from nasray.tune.cli_errors import exit_status
 
     return exit_status(run, [])
 

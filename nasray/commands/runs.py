@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nasray.commands.output import shown
 from nasray.records import RunDirectory
 from nasray.records.front import feasible, front_summary
 
@@ -39,6 +40,18 @@ def front_rows(run: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row[best["name"]], reverse=best["direction"] == "maximize")
 
 
+def marked(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of `front_rows` for people: a star at each cost whose front the network is on."""
+    return [
+        {
+            name: f"{shown(name, value)} *" if name in row["front"] else value
+            for name, value in row.items()
+            if name != "front"
+        }
+        for row in rows
+    ]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Several runs in one front.
@@ -64,20 +77,18 @@ def compare(runs: Sequence[Path]) -> Comparison:
     objectives = _common([_objectives(directory) for directory in directories])
     names = _names(runs)
     evaluations = [
-        {**row, "sample_id": f"{name}/{row['sample_id']}", "run": name}
+        {**row, "run": name}
         for name, directory in zip(names, directories, strict=True)
         for row in feasible(directory.evaluations(), directory.run)
     ]
     together = front_summary(evaluations, objectives)
     rows = []
     for name, directory in zip(names, directories, strict=True):
-        own = [row for row in evaluations if row["run"] == name]
+        own = [row for row in evaluations if row["run"] == name and _competes(row)]
         row: dict[str, Any] = {"run": name, "method": directory.run["method"]}
         row["evaluations"] = len(directory.evaluations())
         for cost in objectives[1:]:
-            points = [p for p in together["points"] if cost["name"] in p["costs"]]
-            mine = [p for p in points if p["sample_id"].startswith(f"{name}/")]
-            row[f"front of {cost['name']}"] = f"{len(mine)} of {len(points)}"
+            row[f"front of {cost['name']}"] = _share(own, together, (objectives[0]["name"], cost["name"]))
             row[f"hypervolume, {cost['name']}"] = _hypervolume(own, together, objectives[0], cost)
         rows.append(row)
     return Comparison(rows, list(_warnings(names, directories)))
@@ -102,6 +113,22 @@ def _common(each: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return shared
 
 
+def _competes(row: Mapping[str, Any]) -> bool:
+    """Whether an evaluation may be on a front: accuracies of another stage are of other weights or images."""
+    return (row["status"], row.get("stage", "search")) == ("ok", "search")
+
+
+def _share(rows: Sequence[Mapping[str, Any]], together: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """Return how many points of the common front a run has found; what two runs have found counts for both."""
+
+    def values(row: Mapping[str, Any]) -> tuple[Any, Any]:
+        return row["metrics"].get(names[0]), row["metrics"].get(names[1])
+
+    points = {values(point) for point in together["points"] if names[1] in point["costs"]}
+    found = {values(row) for row in rows}
+    return f"{len(points & found)} of {len(points)}"
+
+
 def _hypervolume(
     rows: Sequence[dict[str, Any]], together: dict[str, Any], quality: dict[str, Any], cost: dict[str, Any]
 ) -> float | None:
@@ -116,7 +143,7 @@ def _hypervolume(
     points = [
         [sign * row["metrics"][o["name"]] for sign, o in zip(signs, (quality, cost), strict=True)]
         for row in rows
-        if row["status"] == "ok" and all(o["name"] in row["metrics"] for o in (quality, cost))
+        if all(row["metrics"].get(o["name"]) is not None for o in (quality, cost))
     ]
     return hypervolume(points, at) if points else 0.0
 

@@ -2,6 +2,8 @@
 
 A run directory may come from anybody. So nothing in it says which file is run: only which of nasray's own programs,
 with options that this program reads itself. Options that reach out of the run directory are not taken from it.
+
+Every command notes its start, so Ray and torch are imported only where a run is brought back.
 """
 
 from __future__ import annotations
@@ -18,9 +20,6 @@ import typer
 
 from nasray.records import RunDirectory, RunError
 from nasray.redaction import hide_passwords
-from nasray.report import write_report
-from nasray.tune.run_storage import fetch
-from nasray.tune.storage_folder import is_uri
 
 PROGRAMS = ("netadapt_imagenet", "evolve_cifar", "nsga2_pareto", "msranas_cifar")
 """What may be started again, by the names of the files in the folder `experiments`."""
@@ -78,6 +77,9 @@ def resume(run_dir: Path | str, more: Sequence[str]) -> int:
         ValueError: If there is no run, another process writes it, its records are damaged, or its program or an option
             cannot be used; the message says what to do.
     """
+    from nasray.report import write_report
+    from nasray.tune.storage_folder import is_uri
+
     where: list[str] = []
     if is_uri(str(run_dir)):
         run_dir, more, where = _brought_back(str(run_dir), more)
@@ -103,6 +105,8 @@ def _brought_back(uri: str, more: Sequence[str]) -> tuple[Path, list[str], list[
     Raises:
         RunError: If there is none, another process goes on with it, or it would replace a run that is here.
     """
+    from nasray.tune.run_storage import fetch
+
     more = list(more)
     given = _taken_out(more, "--run-dir")
     folder, storage = fetch(uri, None if given is None else Path(given))

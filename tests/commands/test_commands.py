@@ -59,6 +59,17 @@ def runs(tmp_path):
     return one, two
 
 
+@pytest.mark.parametrize("command", ["front", "compare"])
+def test_commands_that_only_read_records_import_neither_ray_nor_torch(runs, command):
+    arguments = [command, *map(str, runs[:1] if command == "front" else runs)]
+    code = (
+        f"import sys; from nasray.cli import main; status = main({arguments!r}); "
+        "print([status, *(name for name in ('ray', 'torch', 'pyarrow') if name in sys.modules)])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip().splitlines()[-1] == "[0]"
+
+
 def test_front_lists_what_is_not_dominated(runs, capsys):
     assert main(["front", str(runs[0])]) == 0
     said = capsys.readouterr().out
@@ -93,6 +104,14 @@ def test_compare_puts_runs_into_one_front_and_tells_what_differs(runs, capsys):
     assert any("differ in their data (one: a, two: b)" in warning for warning in found["warnings"])
     assert main(["compare", *map(str, runs)]) == 0
     assert "Warning: The runs differ in their data" in capsys.readouterr().err
+
+
+def test_what_two_runs_have_found_counts_for_both(tmp_path, capsys):
+    one = make_run(tmp_path / "one", [(0.9, 2.0), (0.8, 1.0), (0.9, 2.0)])
+    two = make_run(tmp_path / "two", [(0.9, 2.0), (0.7, 1.0)])
+    assert main(["compare", str(two), str(one), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert {row["run"]: row["front of latency_ms"] for row in rows} == {"one": "2 of 2", "two": "1 of 2"}
 
 
 def test_report_and_carbon(runs, capsys):
