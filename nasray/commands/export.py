@@ -91,7 +91,12 @@ def _trained(directory: RunDirectory, row: dict[str, Any], output: Path, data: P
         architecture,
         output,
         example_BCHW=next(iter(Batches(few, images, batch_size=8, num_workers=1)))[0],
-        card={"Data": images.name, "Run": directory.path.name, **row["metrics"]},
+        card={
+            "Data": images.name,
+            "Pixels": images.pixel_formula,
+            "Run": directory.path.name,
+            **row["metrics"],
+        },
     )
 
 

@@ -20,7 +20,7 @@ from nasray.data.skipped import SkippedImages
 from nasray.data.splits import Split
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FolderSplit(Split):
     """Image files that are decoded whenever they are read.
 

@@ -41,20 +41,21 @@ def image_data(
     Args:
         train: Map-style, `dataset[i]` is (image, label). Images are PIL images, uint8 arrays or tensors, or floats from
             0 to 1; (H, W), (H, W, C) or (C, H, W) with 1 or 3 channels, all of one size. Labels are whole numbers
-            from 0.
+            from 0 without a gap at the beginning.
         test: Likewise; looked at once, for what was found.
         name: What people read.
-        class_names: Name of each class; by default their numbers.
+        class_names: Name of each class, also of those without an image; by default their numbers.
         holdout: Training images to compare candidates on; a fifth by default.
         resolution: Side of the images in pixels, to which they are resized; by default their own, which is square.
         max_train: Most training images to use.
         max_test: Most test images to use.
         seed: Of the cut.
-        shift_fraction: Largest random shift as a share of the side.
+        shift_fraction: Largest random shift of training images as a share of the side; 0 for none.
         flip: Whether mirrored images are still of the same class.
 
     Raises:
-        DataError: If an item is no image with a label, images differ in size, or there are too few.
+        DataError: If an item is no image with a label, labels do not count from 0, images differ in size, or there
+            are too few.
     """
     options = LoadOptions(holdout=holdout, resolution=resolution, max_train=max_train, max_test=max_test, seed=seed)
     parts = [_in_memory(dataset, part) for part, dataset in (("train", train), ("test", test))]
@@ -64,8 +65,7 @@ def image_data(
     height, width = parts[0].images_NCHW.shape[-2:]
     if resolution is None and height != width:
         raise DataError(f"Images must be square or `resolution` given, got {height} x {width} pixels.")
-    num_classes = 1 + max(int(part.labels_N.max()) for part in parts)
-    names = [str(number) for number in range(num_classes)] if class_names is None else list(class_names)
+    names = _numbered([part.labels_N for part in parts]) if class_names is None else list(class_names)
     return memory_data(
         *parts,
         name=name,
@@ -75,6 +75,22 @@ def image_data(
         shift_fraction=shift_fraction,
         flip=flip,
     )
+
+
+def _numbered(labels: Sequence[Tensor]) -> list[str]:
+    """Return the numbers of the classes as their names.
+
+    Raises:
+        DataError: If the labels count from 1, say, which would make a class without an image.
+    """
+    least = min(int(labels_N.min()) for labels_N in labels)
+    most = max(int(labels_N.max()) for labels_N in labels)
+    if least > 0:
+        raise DataError(
+            f"Labels must count from 0, got {least} to {most}. Subtract {least}, or name all {most + 1} classes with "
+            "`class_names`."
+        )
+    return [str(number) for number in range(most + 1)]
 
 
 def _in_memory(dataset: Dataset[Any], part: str) -> MemorySplit:

@@ -12,7 +12,7 @@ from nasray.data.splits import Split
 _MAX_NAMES_IN_SUMMARY = 10
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ImageData:
     """A classification data set ready for `Batches`.
 
@@ -56,6 +56,17 @@ class ImageData:
             )
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be positive, got {self.std}. Check that the images are not all alike.")
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train)} train, {len(self.holdout)} holdout, {len(self.test)} test"
+        size = f"{self.channels} x {self.resolution} x {self.resolution}"
+        return f"ImageData({self.name!r}: {counts} images of {size}, {self.num_classes} classes)"
+
+    @property
+    def pixel_formula(self) -> str:
+        """How a network's input is made from pixels of 0 to 255, as a card of the network says."""
+        mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
+        return f"(value / 255 - mean) / std, by channel: mean {mean}; std {std}"
 
     @property
     def skipped_images(self) -> tuple[str, ...]:

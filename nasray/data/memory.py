@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from nasray.data.augmentation import Augmentation
+from nasray.data.errors import DataError
 from nasray.data.image_data import ImageData
 from nasray.data.selection import LoadOptions, Source, cut
 from nasray.data.splits import MemorySplit
@@ -37,7 +38,7 @@ def memory_data(
         class_names: Name of each class.
         options: What the caller chose.
         default_holdout: Size of the holdout where `options` names none.
-        shift_fraction: Largest random shift as a fraction of the image's side.
+        shift_fraction: Largest random shift as a fraction of the image's side: at least a pixel, or 0 for none.
         flip: Whether mirrored images are still of the same class.
         mean: Mean of each channel in 0..1; measured on the training images where None.
         std: Standard deviation of each channel in 0..1; measured on the training images where None.
@@ -45,12 +46,18 @@ def memory_data(
 
     Returns:
         The data set.
+
+    Raises:
+        DataError: If the shift is no fraction, a label is beyond the classes, or there are too few images.
     """
+    if not 0 <= shift_fraction <= 1:
+        raise DataError(f"`shift_fraction` must be from 0 to 1, got {shift_fraction}. Use 0 to shift nothing.")
     splits = cut(train, test, options=options, num_classes=len(class_names), default_holdout=default_holdout)
     resolution = options.resolution or splits[0].images_NCHW.shape[-1]
     resized_train, resized_holdout, resized_test = (split.resized(resolution) for split in splits)
     if mean is None or std is None:
         mean, std = channel_statistics(resized_train)
+    max_shift_px = max(1, round(shift_fraction * resolution)) if shift_fraction else 0
     return ImageData(
         name=name,
         train=resized_train,
@@ -63,7 +70,7 @@ def memory_data(
         std=std,
         class_names=tuple(class_names),
         notice=notice,
-        augmentation=Augmentation(max_shift_px=max(1, round(shift_fraction * resolution)), flip=flip),
+        augmentation=Augmentation(max_shift_px=max_shift_px, flip=flip),
     )
 
 

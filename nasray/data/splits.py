@@ -33,6 +33,9 @@ class Split(ABC):
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} images)"
+
     @abstractmethod
     def subset(self, indices_N: Tensor) -> Split:
         """Return the split that holds the images at `indices_N` (int64), in that order."""
@@ -59,7 +62,7 @@ class Split(ABC):
         """Feed what identifies this split's content, cheaply, to `digest`."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class MemorySplit(Split):
     """A split whose decoded images fit in memory.
 

@@ -186,7 +186,7 @@ def _card(network: MultiScaleNetwork | MSDNet, card: Mapping[str, object], polic
     image = f"batch x {settings.in_channels} x {settings.resolution} x {settings.resolution}"
     lines = [f"# {type(network).__name__} with {network.num_exits} exits", "", "| | |", "|---|---|"]
     facts = {
-        "Input": f"{image}, float32, normalised as in training",
+        "Input": f"{image}, float32",
         "Output": f"batch x {settings.num_classes} logits",
     }
     lines += [f"| {_cell(label)} | {_cell(value)} |" for label, value in {**facts, **card}.items()]

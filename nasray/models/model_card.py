@@ -11,6 +11,7 @@ MAC_COUNTER = "convolutions and linear layers, one multiply-add = 1, batch size 
 
 # What a card should say, as keys of `card`; a figure that needs its condition names the key that holds it.
 FIELDS: Mapping[str, str] = {
+    "pixels": "Pixels",
     "data": "Data set",
     "accuracy": "Accuracy",
     "latency_ms": "Latency (ms)",
@@ -48,7 +49,7 @@ def model_card(plan: NetworkPlan, architecture: Architecture, card: Mapping[str,
     image = f"batch x {spec.in_channels} x {spec.resolution} x {spec.resolution}"
     rows = {
         "Architecture": f"{architecture.space}, {architecture.arch_id}",
-        "Input": f"{image}, float32, normalised as in training",
+        "Input": f"{image}, float32",
         "Output": f"batch x {plan.blocks[-1].layers[-1].filters} logits",
         "Multiply-adds": f"{plan.macs:,} ({MAC_COUNTER})",
         "Parameters": f"{plan.parameters:,}",

@@ -118,6 +118,7 @@ class NetworkWriter:
                 folder,
                 example_BCHW=self._example_BCHW,
                 card={
+                    "pixels": self._data.pixel_formula,
                     "data": self._data.name,
                     "accuracy": f"{accuracy:.4f} (test)",
                     "latency_ms": f"{latency.median_ms:.3f} (interquartile range {latency.spread_ms:.3f})",

@@ -116,6 +116,7 @@ class ExitWriter:
             folder,
             example_BCHW=self._example_BCHW,
             card={
+                "Pixels": self._data.pixel_formula,
                 "Data": self._data.name,
                 "Network": f"{GROUPS[trained.group]}; {trained.variant}; seed {trained.seed}",
                 "Test accuracy of each exit": accuracies,

@@ -196,7 +196,7 @@ class SearchResult:
         return {
             "Data": self._data.name,
             "Input": f"batch x {self._data.channels} x {self._data.resolution} x {self._data.resolution}",
-            "Pixels": f"(value / 255 - mean) / std, by channel: mean {self._data.mean}, std {self._data.std}",
+            "Pixels": self._data.pixel_formula,
             **metrics,
         }
 

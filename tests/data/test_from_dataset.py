@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from nasray.data import DataError
+from nasray.data import Batches, DataError
 from nasray.data.from_dataset import image_data
 
 VALUES = torch.arange(40 * 3 * 6 * 6, dtype=torch.int64).remainder(251).to(torch.uint8).view(40, 3, 6, 6)
@@ -46,6 +46,35 @@ def test_grey_images_and_other_sizes():
     assert data.class_names == ("a", "b", "c", "d")
 
 
+def test_shifts_and_labels_are_as_told():
+    dataset = TensorDataset(VALUES, LABELS + 1)
+    data = image_data(dataset, dataset, class_names=list("abcde"), shift_fraction=0)
+    assert (data.num_classes, data.augmentation.max_shift_px) == (5, 0)
+    assert image_data(dataset, dataset, class_names=list("abcde"), shift_fraction=0.01).augmentation.max_shift_px == 1
+    with pytest.raises(DataError, match="`shift_fraction` must be from 0 to 1, got 2"):
+        image_data(dataset, dataset, class_names=list("abcde"), shift_fraction=2)
+    with pytest.raises(DataError, match="labels of the training part must be within"):
+        image_data(dataset, dataset, class_names=list("abcd"))
+
+
+def test_data_are_shown_in_a_line():
+    dataset = TensorDataset(VALUES, LABELS)
+    data = image_data(dataset, dataset, name="mine", holdout=8)
+    assert repr(data) == "ImageData('mine': 32 train, 8 holdout, 40 test images of 3 x 6 x 6, 4 classes)"
+    assert repr(data.train) == "MemorySplit(32 images)"
+
+
+def test_the_formula_of_pixels_is_what_networks_are_trained_with():
+    dataset = TensorDataset(VALUES, LABELS)
+    data = image_data(dataset, dataset, holdout=8)
+    mean, std = (
+        torch.tensor([float(value) for value in part.split(" ", 1)[1].split(", ")]).view(1, 3, 1, 1)
+        for part in data.pixel_formula.partition("by channel: ")[2].split("; ")
+    )
+    shown = next(iter(Batches(data.test, data, batch_size=40)))[0]
+    torch.testing.assert_close(shown, (VALUES / 255 - mean) / std, atol=1e-4, rtol=1e-4)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
@@ -62,6 +91,10 @@ class Stream(IterableDataset):
         ([(torch.zeros(4, 4, 4), 0)], "must have 1 or 3 channels"),
         ([VALUES[0]], "Item 0 of `train` must be an image with its label"),
         ([(VALUES[0], 0), (VALUES[0, :, :3], 1)], "must have one shape"),
+        (
+            [(VALUES[0], 1), (VALUES[0], 4)] * 9,
+            "Labels must count from 0, got 1 to 4. Subtract 1, or name all 5 classes",
+        ),
         ([(VALUES[0], -1)] * 3, "labels of the training part must be within"),
         ([(VALUES[0, :, :3], 0)] * 3, "must be square or `resolution` given, got 3 x 6 pixels"),
     ],
