@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +55,7 @@ from nasray.tune.program import (
     Timeout,
     announce,
     check_common,
+    new_run_path,
     open_storage,
     recorded,
     say,
@@ -145,7 +145,7 @@ def main(
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
-    folder = run_dir or Path("runs") / time.strftime("evolve-%Y%m%d-%H%M%S")
+    folder = run_dir or new_run_path("evolve")
     storage = open_storage(console, storage_path, folder, resume=resume)
     run = RunDirectory.create(
         folder,

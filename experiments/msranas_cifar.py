@@ -30,7 +30,7 @@ from nasray.tune.cli_errors import exit_status
 from nasray.tune.disk_space import check_room
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
-from nasray.tune.ms_ranas import MSRanasRun, new_run_path
+from nasray.tune.ms_ranas import MSRanasRun
 from nasray.tune.ms_ranas_bill import ms_ranas_bill
 from nasray.tune.ms_ranas_presets import PRESETS
 from nasray.tune.ms_ranas_settings import COSTS, MSRanasSettings
@@ -46,6 +46,7 @@ from nasray.tune.program import (
     StoragePath,
     check_common,
     local_resources,
+    new_run_path,
     open_storage,
     recorded,
     say,
@@ -157,7 +158,7 @@ def main(
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
-    folder = run_dir or new_run_path()
+    folder = run_dir or new_run_path("msranas")
     storage = open_storage(console, storage_path, folder, resume=resume)
     records = RunDirectory.create(
         folder,

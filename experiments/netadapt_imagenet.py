@@ -26,7 +26,7 @@ from nasray.tune.cli_errors import exit_status
 from nasray.tune.disk_space import check_room
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
-from nasray.tune.netadapt import NetAdaptRun, new_run_path
+from nasray.tune.netadapt import NetAdaptRun
 from nasray.tune.netadapt_bill import netadapt_bill
 from nasray.tune.netadapt_settings import PRESETS, NetAdaptSettings, Target, check_network
 from nasray.tune.payback import BASELINES
@@ -44,6 +44,7 @@ from nasray.tune.program import (
     Timeout,
     check_common,
     local_resources,
+    new_run_path,
     open_storage,
     recorded,
     say,
@@ -139,7 +140,7 @@ def main(
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return
-    folder = run_dir or new_run_path()
+    folder = run_dir or new_run_path("netadapt")
     storage = open_storage(console, storage_path, folder, resume=resume)
     records = RunDirectory.create(
         folder,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -45,6 +44,7 @@ from nasray.tune.program import (
     Timeout,
     announce,
     check_common,
+    new_run_path,
     open_storage,
     recorded,
     say,
@@ -137,7 +137,7 @@ def main(
         raise ValueError(
             f"`storage` must hold no study {study_name!r} yet. Add --resume or choose another --study-name."
         )
-    folder = run_dir or Path("runs") / time.strftime(f"{sampler}-%Y%m%d-%H%M%S")
+    folder = run_dir or new_run_path(sampler)
     remote = open_storage(console, storage_path, folder, resume=resume)
     run = RunDirectory.create(
         folder,

@@ -6,15 +6,15 @@ from typing import Any, Self
 
 from nasray.reading import short
 from nasray.records.disk import RESERVE
+from nasray.records.evaluation_lines import evaluation_line, read_evaluations
 from nasray.records.files import JSON, RunError, cannot_write, check_name, read_object, to_json, write_whole
 from nasray.records.front import feasible, front_summary
 from nasray.records.identity import SCHEMA, check_same, moves, new_run, now
-from nasray.records.lines import append_lines, mend, read_lines
+from nasray.records.lines import append_lines, mend
 from nasray.records.lock import LOCK, OWNER, RunLock
-from nasray.records.shapes import check_evaluation, check_run
+from nasray.records.shapes import check_run
 
 RUN_STATUSES = ("running", "done", "interrupted", "failed")
-EVALUATION_STATUSES = ("ok", "failed", "infeasible")
 
 _RUN, _EVALUATIONS, _FRONT = "run.json", "evaluations.jsonl", "front.json"
 
@@ -194,7 +194,7 @@ class RunDirectory:
             RunError: If a row lacks `sample_id`, has an unsafe `arch_id`, an unknown `status` or a value that is
                 not JSON (then none is written), or the file cannot be written.
         """
-        append_lines(self.path / _EVALUATIONS, [_evaluation_line(row) for row in rows])
+        append_lines(self.path / _EVALUATIONS, [evaluation_line(row) for row in rows])
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Return the evaluations in the order of their first lines, each as its latest line has it.
@@ -202,16 +202,7 @@ class RunDirectory:
         Raises:
             RunError: If a line before the last is damaged, or a line has no `sample_id` or a part of another type.
         """
-        rows: dict[str, dict[str, Any]] = {}
-        for number, row in read_lines(self.path / _EVALUATIONS):
-            if not isinstance(row.get("sample_id"), str):
-                raise RunError(
-                    f"`sample_id` must be text, got {short(row.get('sample_id'))} in line {number} of "
-                    f"{self.path / _EVALUATIONS}. Correct or delete that line."
-                )
-            check_evaluation(row, self.path / _EVALUATIONS, number)
-            rows[row["sample_id"]] = row
-        return list(rows.values())
+        return read_evaluations(self.path / _EVALUATIONS)
 
     def write_json(self, name: str, value: JSON) -> None:
         """Write a file of the run, replacing it as a whole.
@@ -285,16 +276,3 @@ def _holds_object(path: Path) -> bool:
     except RunError:
         return False
     return True
-
-
-def _evaluation_line(row: Mapping[str, Any]) -> str:
-    sample_id = row.get("sample_id")
-    if not isinstance(sample_id, str) or not sample_id:
-        raise RunError(f"`sample_id` must be text, got {sample_id!r}. Give every evaluation its own id.")
-    check_name(row.get("arch_id"), f"arch_id of evaluation {sample_id}")
-    if row.get("status") not in EVALUATION_STATUSES:
-        raise RunError(
-            f"`status` of evaluation {sample_id} must be one of {', '.join(EVALUATION_STATUSES)}, "
-            f"got {row.get('status')!r}. Choose one of them."
-        )
-    return to_json(dict(row), f"evaluation {sample_id}")

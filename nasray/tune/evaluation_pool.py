@@ -6,9 +6,7 @@ import contextlib
 import math
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -29,10 +27,11 @@ from nasray.tune.candidate_trial import Evaluate, evaluate_candidate
 from nasray.tune.crash_watch import crash_failure
 from nasray.tune.deadline import GRACE_S, check_timeout, took_longer
 from nasray.tune.energy.leases import open_lease_here
+from nasray.tune.evaluation_work import Chunk, Work
 from nasray.tune.failure_limit import FailureLimit
 from nasray.tune.workers import Workers
 
-_CHUNK_S, _LOOK_S = 0.05, 2.0
+_LOOK_S = 2.0
 _TRIES = 2
 
 
@@ -147,8 +146,8 @@ class EvaluationPool:
             architectures: What to evaluate.
             on_done: Called with the number of candidates that just came back.
         """
-        work = _Work(architectures)
-        running: dict[Any, _Chunk] = {}
+        work = Work(architectures)
+        running: dict[Any, Chunk] = {}
         idle = [evaluator for evaluator in self.evaluators if evaluator not in self._starting.values()]
         while running or (work.is_left and not self._is_stopped):
             while idle and not self._is_stopped and (indices := work.take(len(self.evaluators))):
@@ -156,7 +155,7 @@ class EvaluationPool:
                 # Not Ray's retries, which know no end: a candidate that kills its evaluator would do so for ever.
                 call = evaluator.evaluate.options(max_task_retries=0)
                 reference = call.remote([architectures[index] for index in indices])
-                running[reference] = _Chunk(indices, evaluator, time.monotonic())
+                running[reference] = Chunk(indices, evaluator, time.monotonic())
             done, _ = ray.wait([*running, *self._starting], timeout=self._patience_s(running.values()))
             if not done:
                 self._kill_overdue(running.values())
@@ -184,7 +183,7 @@ class EvaluationPool:
             self._node_of[evaluator] = ray.get(answer)
         return evaluator
 
-    def _leave_lost_nodes(self, running: dict[Any, _Chunk], work: _Work) -> None:
+    def _leave_lost_nodes(self, running: dict[Any, Chunk], work: Work) -> None:
         """Take back what evaluators on lost nodes have in hand: Ray keeps calls until there is room to start them."""
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         for reference, chunk in list(running.items()):
@@ -197,7 +196,7 @@ class EvaluationPool:
     def _is_stopped(self) -> bool:
         return self._limit is not None and self._limit.is_reached
 
-    def _take(self, answer: Any, chunk: _Chunk, work: _Work, on_done: Callable[[int], None] | None) -> None:
+    def _take(self, answer: Any, chunk: Chunk, work: Work, on_done: Callable[[int], None] | None) -> None:
         """Take what came of a chunk."""
         try:
             evaluations: list[Evaluation] = ray.get(answer)
@@ -224,17 +223,17 @@ class EvaluationPool:
             return Failure(reason=f"{TIME_OUT}: {took_longer(self._timeout_s)}", is_expected=True)
         return crash_failure(error)
 
-    def _patience_s(self, chunks: Iterable[_Chunk]) -> float:
+    def _patience_s(self, chunks: Iterable[Chunk]) -> float:
         """Return how long to wait until a chunk is overdue, or it is time to look after the nodes, in seconds."""
         first_s = min((self._overdue_s(chunk) for chunk in chunks if not chunk.is_killed), default=math.inf)
         return min(max(0.0, first_s - time.monotonic()), _LOOK_S)
 
-    def _overdue_s(self, chunk: _Chunk) -> float:
+    def _overdue_s(self, chunk: Chunk) -> float:
         # The evaluator's own end comes first; this is for one that does not even manage that.
         allowed_s = math.inf if self._timeout_s is None else self._timeout_s * len(chunk.indices)
         return chunk.started_s + allowed_s + 2 * self._grace_s
 
-    def _kill_overdue(self, chunks: Iterable[_Chunk]) -> None:
+    def _kill_overdue(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
             if self._overdue_s(chunk) <= time.monotonic() and not chunk.is_killed:
                 ray.kill(chunk.evaluator, no_restart=False)
@@ -244,52 +243,3 @@ class EvaluationPool:
         """End the evaluators."""
         for evaluator in self.evaluators:
             ray.kill(evaluator)
-
-
-@dataclass
-class _Chunk:
-    """Candidates that an evaluator has in hand, by their places."""
-
-    indices: list[int]
-    evaluator: Any
-    started_s: float
-    is_lost: bool = False
-    is_killed: bool = False
-
-
-class _Work:
-    """Which candidates are left, and what came of the others."""
-
-    def __init__(self, architectures: Sequence[Architecture]) -> None:
-        self.architectures = architectures
-        self.results: list[Evaluation | None] = [None] * len(architectures)
-        self.singly: list[int] = []
-        self.deaths: Counter[int] = Counter()
-        self._next, self._seconds, self._count = 0, 0.0, 0
-
-    @property
-    def is_left(self) -> bool:
-        """Whether there are candidates that nobody has in hand."""
-        return bool(self.singly) or self._next < len(self.architectures)
-
-    def take(self, num_evaluators: int) -> list[int]:
-        """Return the places of the candidates that the next free evaluator gets; none if none is left."""
-        if self.singly:
-            return [self.singly.pop(0)]
-        left = len(self.architectures) - self._next
-        size = min(left, _chunk_size(left, num_evaluators, self._seconds, self._count))
-        self._next += size
-        return list(range(self._next - size, self._next))
-
-    def put(self, indices: Sequence[int], evaluations: Sequence[Evaluation]) -> None:
-        """Take evaluations."""
-        for index, evaluation in zip(indices, evaluations, strict=True):
-            self.results[index] = evaluation
-        self._seconds += sum(evaluation.seconds for evaluation in evaluations)
-        self._count += len(evaluations)
-
-
-def _chunk_size(left: int, num_evaluators: int, seconds: float, count: float) -> int:
-    """Return how many of the candidates that are left the next free evaluator gets."""
-    shortest = math.ceil(_CHUNK_S * count / seconds) if seconds else 1
-    return max(1, shortest, left // (4 * num_evaluators))

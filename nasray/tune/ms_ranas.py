@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -148,7 +146,7 @@ class MSRanasRun:
         """
         if self.data.notice:
             run.add_notice(self.data.notice)
-        with ray_session(cluster), (energy or EnergySettings()).account(run.path) as account:
+        with ray_session(cluster, progress.say), (energy or EnergySettings()).account(run.path) as account:
             reserve = None if bill is None else bill.spending(RESERVED)
             stages = Stages(run, progress, account, reserve=reserve, storage=cluster.storage)
             workers = Workers.available(num_workers)
@@ -235,8 +233,3 @@ def _of_a_trial(workers: Workers) -> Workers:
     """Return the resources of one search or training: its share of the processors, so that no more run at a time."""
     cpus = int(ray.cluster_resources()["CPU"]) // workers.count
     return replace(workers.for_training(1, cpus), gpus=workers.gpus)
-
-
-def new_run_path() -> Path:
-    """Return a folder for a run that was not given one."""
-    return Path("runs") / time.strftime("msranas-%Y%m%d-%H%M%S")

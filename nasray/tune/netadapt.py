@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
 from nasray.architecture import Architecture
@@ -17,20 +14,16 @@ from nasray.carbon.bill import Bill
 from nasray.data import ImageData
 from nasray.hardware.cost import Cost
 from nasray.hardware.device import check_device
-from nasray.hardware.lookup_table import LatencyTable
-from nasray.hardware.registry import make_cost
-from nasray.hardware.table_builder import build_latency_table
-from nasray.hardware.table_check import check_latency_table
 from nasray.records import RunDirectory
 from nasray.report import write_report
-from nasray.strategies.coordinate_descent import CoordinateDescent
 from nasray.training.candidates import comparison_data
 from nasray.training.jobs import NetworkJob, SupernetJob
 from nasray.tune.checkpoints import load_weights
 from nasray.tune.discovered import Discovered, NetworkWriter
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.measured_again import check_front
-from nasray.tune.netadapt_settings import NetAdaptSettings, Target
+from nasray.tune.netadapt_costs import RunCosts, Search
+from nasray.tune.netadapt_settings import NetAdaptSettings
 from nasray.tune.payback import BASELINES, paybacks, with_energy
 from nasray.tune.problems.subnets import table_latency_again
 from nasray.tune.progress import StageProgress
@@ -40,20 +33,6 @@ from nasray.tune.stages import Stages, put_weights
 from nasray.tune.workers import Workers
 
 INITIAL = "initial"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """One search of a run: under which cost, to which target, with which seed."""
-
-    cost: str
-    target: Target
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Name of its trial: letters, digits, dots and dashes."""
-        return f"{self.cost}-{str(self.target).replace('%', 'pct').replace('+', '')}-seed{self.seed}"
 
 
 class NetAdaptRun:
@@ -87,19 +66,14 @@ class NetAdaptRun:
             raise ValueError("`cost` and `target` must not repeat, got one twice. Name each once.")
         settings.descent(1.0)  # wrong settings show before anything is measured
         check_device(settings.latency_device)
-        self._given_table = None if latency_table is None else LatencyTable.load(latency_table)
-        if self._given_table is not None:
-            self._given_table.check_covers(self.space)
-        for cost in settings.costs:
-            if cost not in ("latency", "measured-latency"):
-                self._check_targets(make_cost(cost, self.space))
+        self._costs = RunCosts(settings, self.space, latency_table)
 
     def configuration(self) -> dict[str, Any]:
         """Return everything that decides what the run computes, as JSON."""
         return self.settings.to_json() | {
             "network": self.space.name,
             "seeds": list(self.seeds),
-            "latency_table": None if self._given_table is None else self._given_table.describe(),
+            "latency_table": None if self._costs.given_table is None else self._costs.given_table.describe(),
         }
 
     def describe(self) -> list[str]:
@@ -157,10 +131,10 @@ class NetAdaptRun:
         """
         if self.data.notice:
             run.add_notice(self.data.notice)
-        with ray_session(cluster), (energy or EnergySettings()).account(run.path) as account:
+        with ray_session(cluster, progress.say), (energy or EnergySettings()).account(run.path) as account:
             reserve = None if bill is None else bill.spending(["final"])
             stages = Stages(run, progress, account, reserve=reserve, storage=cluster.storage)
-            costs = self._costs(stages)
+            costs = self._costs.made(stages)
             bounds = {"timeout_s": timeout_s, "max_failures": max_failures}
             self._run_stages(stages, costs, num_workers, training_workers, bounds)
             # The bill's power is that of the device that trains: no estimate for latencies of another one.
@@ -206,7 +180,7 @@ class NetAdaptRun:
             comparison = ray.put(comparison_data(self.data, self.settings.candidates))
         stages.note_skipped(self.data.skipped_images)
         references = {name: put_weights(folder) for name, folder in folders.items()}
-        limits = self._limits(stages, costs)
+        limits = self._costs.limits(stages, costs, self.searches)
         tasks = {
             search.name: SearchTask(
                 network=self.space.spec,
@@ -282,54 +256,6 @@ class NetAdaptRun:
                 bar.move(index, network.label)
         return rows
 
-    def _costs(self, stages: Stages) -> dict[str, Cost]:
-        """Return each cost of the run; builds the lookup table first where one is needed."""
-        table = self._table(stages) if "latency" in self.settings.costs else None
-        device = self.settings.latency_device
-        costs = {name: make_cost(name, self.space, device=device, table=table) for name in self.settings.costs}
-        for cost in costs.values():
-            self._check_targets(cost)
-        return costs
-
-    def _table(self, stages: Stages) -> LatencyTable:
-        if self._given_table is not None:
-            return self._given_table
-        path = stages.run.path / "latency_table.jsonl"
-        with stages.timed("latency table", "cpu"), stages.progress.shown():
-            bar = stages.progress.bar("latency table", 1.0)
-
-            def show(done: int, total: int) -> None:
-                bar.move(done / total, f"{done} of {total} timings")
-
-            build_latency_table(path, self.space, device=self.settings.latency_device, progress=show)
-            table = check_latency_table(path, self.space, generator=np.random.default_rng(0))
-        stages.progress.say(f"Latency table: {table.describe()}")
-        return table
-
-    def _limits(self, stages: Stages, costs: dict[str, Cost]) -> dict[str, float]:
-        """Return each search's target in its cost's unit; fixed once, since a measured initial cost varies."""
-        limits: dict[str, float] = dict(stages.run.run.get("limits", {}))
-        for search in self.searches:
-            if search.name not in limits:
-                limits[search.name] = search.target.of(self._initial_cost(costs[search.cost]))
-        stages.run.update(limits=limits)
-        return limits
-
-    def _initial_cost(self, cost: Cost) -> float:
-        return cost(self.space.largest()).value
-
-    def _check_targets(self, cost: Cost) -> None:
-        """Raise InfeasibleTargetError for a target that cannot be reached."""
-        initial = self._initial_cost(cost)
-        for target in self.settings.targets:
-            descent = self.settings.descent(target.of(initial))
-            CoordinateDescent(self.space, lambda a: cost(a).value, descent, np.random.default_rng(0))
-
 
 def _unit(metric: str) -> str:
     return {"latency_ms": "ms", "latency_predicted_ms": "ms", "memory_bytes": "bytes"}.get(metric, "count")
-
-
-def new_run_path() -> Path:
-    """Return a folder for a run that was not given one."""
-    return Path("runs") / time.strftime("netadapt-%Y%m%d-%H%M%S")

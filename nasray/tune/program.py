@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,6 +65,11 @@ StoragePath = Annotated[
     ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the printed figures here as JSON.")]
+
+
+def new_run_path(method: str) -> Path:
+    """Return a new folder for a run that was not given one."""
+    return Path("runs") / time.strftime(f"{method}-%Y%m%d-%H%M%S")
 
 
 def check_common(*, json_file: Path | None, resume: bool, run_dir: Path | None, timeout: float | None = None) -> None:

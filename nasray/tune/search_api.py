@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field
@@ -38,7 +37,7 @@ from nasray.tune.problems.function import EvaluationFunction, FunctionProblem
 from nasray.tune.problems.problem import Place, Problem
 from nasray.tune.problems.shared import SharedProblem
 from nasray.tune.problems.trained import TrainedProblem
-from nasray.tune.program import open_storage, recorded
+from nasray.tune.program import new_run_path, open_storage, recorded
 from nasray.tune.progress import StageProgress
 from nasray.tune.resume_command import API
 from nasray.tune.search_result import SearchResult
@@ -158,7 +157,7 @@ def search(
         strategy, space, formulation, data, known, num_evaluations=evaluations, seed=seed, initial=initial
     )
     console = Console(quiet=not shows_progress)
-    folder = Path(run_dir or Path("runs") / time.strftime(f"{strategy}-%Y%m%d-%H%M%S"))
+    folder = Path(run_dir or new_run_path(strategy))
     with ExitStack() as stack:
         if storage := open_storage(console, storage_path, folder, resume=resume):
             stack.enter_context(closing(storage))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +62,12 @@ def _only_here() -> Iterator[None]:
 
 
 @contextmanager
-def ray_session(config: ClusterConfig) -> Iterator[None]:
+def ray_session(config: ClusterConfig, say: Callable[[str], None] | None = None) -> Iterator[None]:
     """Start or join Ray, and leave it at the end; a Ray that is already up is used and left alone.
+
+    Args:
+        config: Which Ray.
+        say: Tells that it is being started or joined, which takes seconds.
 
     Raises:
         ConnectionError: If no cluster answers at the address.
@@ -71,6 +75,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if say is not None:
+        say("Starting Ray." if config.address is None else f"Joining Ray ({config.address}).")
     # Workers import nasray from where this process has it, also when it is not installed.
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))

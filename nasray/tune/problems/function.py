@@ -62,7 +62,7 @@ class FunctionProblem(Problem):
     def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Evaluate candidates on as many workers as there are; nobody waits for anybody."""
         with (
-            ray_session(place.cluster),
+            ray_session(place.cluster, place.progress.say),
             place.energy.account(place.run.path) as account,
             place.progress.shown(),
         ):

@@ -82,7 +82,7 @@ class SharedProblem(TrainedProblem):
 
     def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Train the shared weights, or take those of an earlier part of the run, and judge candidates with them."""
-        with ray_session(place.cluster):
+        with ray_session(place.cluster, place.progress.say):
             with place.energy.account(place.run.path) as account:
                 stages = Stages(place.run, place.progress, account, storage=place.cluster.storage)
                 trainer = Workers.available(place.num_workers).for_training(1, None)

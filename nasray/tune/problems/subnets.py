@@ -118,7 +118,7 @@ class SubnetProblem(Problem):
 
     def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Train the supernet, then evaluate batches of sub-networks on a pool of actors."""
-        with ray_session(place.cluster), place.energy.account(place.run.path) as account:
+        with ray_session(place.cluster, place.progress.say), place.energy.account(place.run.path) as account:
             stages = Stages(place.run, place.progress, account, storage=place.cluster.storage)
             costs = self._costs(stages, {"macs", "parameters", *strategy.formulation.metrics})
             workers = Workers.available(place.num_workers)
