@@ -25,6 +25,8 @@ from nasray.training.trainer import Trainer
 METRICS = ("accuracy", "test_accuracy", "inference_time_s", "training_time_s", "parameters", "macs")
 """What a `NetworkEvaluator` measures."""
 
+_WARM_UP_IMAGES = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkEvaluationConfig:
@@ -85,6 +87,24 @@ class NetworkEvaluator:
         """Return the figures of a network; failed if it diverges, infeasible if it needs too much memory."""
         return attempt(lambda: self._evaluate(architecture))
 
+    def warm_up(self) -> None:
+        """Train and time a tiny network, which is forgotten.
+
+        What PyTorch imports and sets up once in a process takes seconds and tens of joules, and would be charged to the
+        first candidate.
+        """
+        images, _ = self._holdout[0]
+        few = self.data.train.subset(torch.arange(min(len(self.data.train), _WARM_UP_IMAGES)))
+        network = nn.Sequential(
+            nn.Conv2d(images.shape[1], 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, self.data.num_classes),
+        )
+        self._inference_time_s(self._fit(network.to(self.device), few))
+
     def trained(self, architecture: Architecture) -> nn.Module:
         """Return the network as it was trained in the search, trained once more, in eval mode.
 
@@ -116,13 +136,14 @@ class NetworkEvaluator:
         torch.manual_seed(self.config.seed)
         return self._fit(build_network(self.space, architecture).to(self.device))
 
-    def _fit(self, network: nn.Module) -> nn.Module:
+    def _fit(self, network: nn.Module, few: Split | None = None) -> nn.Module:
+        """Train a network by the recipe; on few images for an epoch, if there are any."""
         config, seed = self.config.training, self.config.seed
-        train = self.data.train
+        train, epochs = (self.data.train, config.epochs) if few is None else (few, 1)
         steps = len(self._batches(train, config.batch_size, is_training=True))
         backward = losses.cross_entropy(network, label_smoothing=config.label_smoothing)
         trainer = Trainer(network, config, steps_per_epoch=steps, backward=backward)
-        for epoch in range(config.epochs):
+        for epoch in range(epochs):
             trainer.run_epoch(self._batches(train, config.batch_size, is_training=True, seed=seed, epoch=epoch))
         return trainer.evaluated.eval()
 

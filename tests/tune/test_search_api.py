@@ -64,6 +64,8 @@ def test_networks_of_a_class_are_trained_searched_and_exported(cluster, tmp_path
     assert len(frame) == 4 and frame["is_on_front"].sum() == len(result.front)
     assert [trace.name for trace in result.plot().data] == ["evaluated", "front"]
     assert {path.name for path in result.path.iterdir()} >= {"report.html", "front.json", "energy.json", "run.json"}
+    stages = json.loads((result.path / "energy.json").read_text())["stages"]
+    assert stages["start-up of workers"]["energy_j"] > 0  # and no part of a candidate's
     report = result.export(best, tmp_path / "best")
     assert max(report.differences.values()) < 1e-4
     logits = torch.export.load(tmp_path / "best" / "model.pt2").module()(torch.zeros(2, 1, 8, 8))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,6 +21,7 @@ from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
 from nasray.hardware.device import DeviceFingerprint
 from nasray.hardware.inference_energy import InferenceEnergy, measure_inference_energy
+from nasray.hardware.module_costs import module_costs
 from nasray.hardware.timing import torch_threads
 from nasray.models.build import NetworkSpace, build_network
 from nasray.objectives import Objective
@@ -144,7 +147,7 @@ class TrainedProblem(Problem):
     def search(self, strategy: CandidateSearch, place: Place, formulation: Formulation | None = None) -> ParetoArchive:
         """Train candidates on as many workers as there are; nobody waits for anybody."""
         with (
-            ray_session(place.cluster),
+            ray_session(place.cluster, place.progress.say),
             place.energy.account(place.run.path) as account,
             place.progress.shown(),
         ):
@@ -214,7 +217,14 @@ class TrainedProblem(Problem):
 
 def _on_a_worker(make: Callable[[], NetworkEvaluator]) -> NetworkEvaluator:
     torch.set_num_threads(1)
-    return make()
+    evaluator = make()
+    with contextlib.suppress(Exception):  # what fails here fails with the first candidate, which says so
+        evaluator.warm_up()
+        module_costs(nn.Conv2d(1, 1, 1), (1, 1, 1, 1), device=evaluator.device, latency_budget_s=0.0)
+    # PyTorch's own objects stay: looking through them takes a third of a second in the middle of some candidate.
+    gc.collect()
+    gc.freeze()
+    return evaluator
 
 
 def _check_images(space: NetworkSpace, data: ImageData) -> None:
