@@ -19,6 +19,9 @@ from nasray.strategies.variation import crossover, mutate
 KnownMetrics = Callable[[Architecture], Mapping[str, float] | None]
 """Gives the metrics of an architecture that need no training; None if it cannot be built."""
 
+SAMPLED = 500
+"""Random architectures of a larger space, by which features are scaled."""
+
 _RANDOM_SHARE = 8
 _Row = tuple[Codes, Array]
 
@@ -70,7 +73,7 @@ class CandidatePool:
         self._space, self._known = space, known
         self.encoder = ChoiceEncoder(space)
         every = space.enumerate(ENUMERATED)
-        sample = every or [space.random(np.random.default_rng(seed)) for seed in range(500)]
+        sample = every or [space.random(np.random.default_rng(seed)) for seed in range(SAMPLED)]
         rows = [(architecture, metrics) for architecture in sample if (metrics := known(architecture)) is not None]
         if not rows:
             raise ValueError(f"`known` must give metrics for some architecture of {space.name}, got none.")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 from torch import nn
 
@@ -18,20 +17,12 @@ from nasray.data import ImageData
 from nasray.formulations import Pareto
 from nasray.models.build import NetworkSpace
 from nasray.objectives import Constraint, Objective
-from nasray.optuna_study import OptunaStrategy
-from nasray.optuna_study.samplers import SAMPLERS
 from nasray.records import RunDirectory
 from nasray.report import write_report
-from nasray.spaces.chain import ChainSpace
 from nasray.spaces.elastic_space import ElasticSpace
 from nasray.spaces.space import SearchSpace
 from nasray.strategies.candidate_pool import KnownMetrics
-from nasray.strategies.candidate_search import CandidateSearch
-from nasray.strategies.evolution import AsynchronousEvolution
-from nasray.strategies.random_search import RandomSearch
-from nasray.strategies.surrogate import SurrogateSearch
 from nasray.training.config import TrainingConfig
-from nasray.training.network_evaluation import size_metrics
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.problems.function import EvaluationFunction, FunctionProblem
 from nasray.tune.problems.problem import Place, Problem
@@ -42,10 +33,7 @@ from nasray.tune.progress import StageProgress
 from nasray.tune.resume_command import API
 from nasray.tune.search_result import SearchResult
 from nasray.tune.session import ClusterConfig
-
-OURS = ("evolution", "surrogate", "random")
-STRATEGIES = tuple(dict.fromkeys((*OURS, *SAMPLERS)))
-"""What `search` knows by name: nasray's own, and Optuna's samplers."""
+from nasray.tune.strategy_by_name import strategy_by_name
 
 
 @dataclass(frozen=True)
@@ -123,7 +111,8 @@ def search(
             workers.
         objectives: What is wanted: "maximize accuracy", "minimize latency_ms", or `Objective`s; the quality first.
         constraints: Limits, such as "parameters<=1e6".
-        strategy: One of `STRATEGIES`. "surrogate" needs the fewest evaluations where some costs are known before.
+        strategy: One of `nasray.tune.strategy_by_name.STRATEGIES`. "surrogate" needs the fewest evaluations where some
+            costs are known before.
         evaluations: Candidates.
         initial: Architectures to evaluate first.
         known: For "surrogate": metrics of an architecture that need no evaluation; by default the parameters and
@@ -153,10 +142,18 @@ def search(
     energy = EnergySettings(place=place, pue=pue, budget=budget or Budget())
     problem, data = _problem(space, evaluator, seed)
     problem.check(formulation)
-    chosen = _strategy(
-        strategy, space, formulation, data, known, num_evaluations=evaluations, seed=seed, initial=initial
-    )
     console = Console(quiet=not shows_progress)
+    chosen = strategy_by_name(
+        strategy,
+        space,
+        formulation,
+        data,
+        known,
+        num_evaluations=evaluations,
+        seed=seed,
+        initial=initial,
+        say=partial(console.print, highlight=False, markup=False),
+    )
     folder = Path(run_dir or new_run_path(strategy))
     with ExitStack() as stack:
         if storage := open_storage(console, storage_path, folder, resume=resume):
@@ -211,51 +208,6 @@ def _problem(
     if not isinstance(space, ElasticSpace):
         raise ValueError(f"`shares_weights` must be left out for the space {space.name}: it needs an ElasticSpace.")
     return SharedProblem(space, data, recipe, seed=seed, costs=costs), data
-
-
-def _strategy(
-    name: str,
-    space: SearchSpace,
-    formulation: Pareto,
-    data: ImageData | None,
-    known: KnownMetrics | None,
-    *,
-    num_evaluations: int,
-    seed: int,
-    initial: Sequence[Architecture],
-) -> CandidateSearch:
-    if known is not None and name != "surrogate":
-        raise ValueError(f"`known` must be left out with the strategy {name}, which has no use for it.")
-    generator = np.random.default_rng(seed)
-    options: dict[str, Any] = {"num_evaluations": num_evaluations, "generator": generator, "initial": initial}
-    match name:
-        case "evolution":
-            return AsynchronousEvolution(space, formulation, **options)
-        case "random":
-            return RandomSearch(space, formulation, **options)
-        case "surrogate":
-            return SurrogateSearch(space, formulation, known=known or _sizes(space, data), **options)
-        case _ if name in SAMPLERS:
-            return OptunaStrategy(space, formulation, sampler=name, **options)
-    raise ValueError(f"`strategy` must be one of {', '.join(STRATEGIES)}, got {name!r}.")
-
-
-def _sizes(space: SearchSpace, data: ImageData | None) -> KnownMetrics:
-    if data is None or not isinstance(space, NetworkSpace):
-        raise ValueError(
-            "`known` must be given for the strategy surrogate: what is known of an architecture untrained."
-        )
-    shape = (1, data.channels, data.resolution, data.resolution)
-
-    def known(architecture: Architecture) -> dict[str, float] | None:
-        if isinstance(space, ChainSpace) and space.plan(architecture).infeasible_reason:
-            return None
-        try:
-            return size_metrics(space, architecture, shape)
-        except Exception:  # somebody's own class may refuse a combination; evaluating it says how
-            return None
-
-    return known
 
 
 def _objective(wanted: Objective | str) -> Objective:

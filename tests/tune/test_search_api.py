@@ -9,11 +9,13 @@ from torch import nn
 
 from nasray.cli import main
 from nasray.data import load_image_data
+from nasray.formulations import Pareto
 from nasray.objectives import Objective
 from nasray.spaces.chain import ChainSpace
 from nasray.spaces.elastic_space import ElasticSpace, choice
-from nasray.tune.search_api import STRATEGIES, Training, search
+from nasray.tune.search_api import Training, search
 from nasray.tune.search_result import SearchResult
+from nasray.tune.strategy_by_name import STRATEGIES, strategy_by_name
 
 
 class Net(nn.Module):
@@ -85,6 +87,17 @@ def test_networks_that_share_weights_are_searched_and_go_on(cluster, tmp_path):
     assert [stage["name"] for stage in again.run.run["stages"]].count("supernet") == 1
     assert again.to_dataframe().equals(result.to_dataframe())
     assert max(again.export(folder=tmp_path / "best").differences.values()) < 1e-4
+
+
+@pytest.mark.parametrize(("patience_s", "said"), [(0.0, 1), (60.0, 0)])
+def test_counting_that_takes_long_is_told_once(patience_s, said, monkeypatch):
+    monkeypatch.setattr("nasray.tune.strategy_by_name._PATIENCE_S", patience_s)
+    lines: list[str] = []
+    wanted = Pareto([Objective(name="accuracy", direction="maximize"), Objective(name="macs")])
+    data = load_image_data(None, max_train=60)
+    options = {"num_evaluations": 3, "seed": 0, "initial": (), "say": lines.append}
+    strategy_by_name("surrogate", ElasticSpace(Net), wanted, data, None, **options)
+    assert len(lines) == said and all(line.startswith("Counting the multiply-adds of ") for line in lines)
 
 
 @pytest.mark.ray
