@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.utils import flatten_dict
 
@@ -27,13 +26,10 @@ from nasray.tune.candidate_result import (
     read_evaluation,
     required_metrics,
 )
-from nasray.tune.cli_errors import TrialError
+from nasray.tune.first_crashes import FirstCrashes
 
 Record = Callable[[Trial, Evaluation], None]
 CrashOf = Callable[[str], Failure | None]
-
-HOPELESS = 10
-"""Crashes before the first result that end a search: then it is not the candidates."""
 
 
 class StrategySearcher(Searcher):
@@ -84,7 +80,7 @@ class StrategySearcher(Searcher):
         self._running: dict[str, str] = {}  # Ray's trial id -> candidate id
         self._queue: deque[str] = deque()  # candidates that no trial carries
         self._crashes: dict[str, int] = {}
-        self._first_crashes: int | None = 0  # until there is a result
+        self._first_crashes = FirstCrashes()
         self._known: dict[str, Evaluation] = {}  # by architecture id
         self._own: dict[tuple[str, str], Evaluation] = {}  # by candidate and architecture id, failed ones too
         self._error: Exception | None = None
@@ -135,7 +131,7 @@ class StrategySearcher(Searcher):
         elif result is None:
             self._tell(candidate_id, _failed("the trial was stopped before it reported anything"))
         else:
-            self._first_crashes = None
+            self._first_crashes.end()
             self._tell(candidate_id, read_evaluation(result, self.metrics))
 
     def reconcile(self, trials: Sequence[Any]) -> None:
@@ -251,7 +247,7 @@ class StrategySearcher(Searcher):
             return
         failure = self._crash_of(trial_id) if self._crash_of else None
         crashes = self._crashes[candidate_id] = self._crashes.get(candidate_id, 0) + 1
-        self._count_first_crash(trial_id, failure)
+        self._error = self._first_crashes.note(trial_id, failure) or self._error
         if failure is not None and failure.is_final:
             self._tell(candidate_id, failure.evaluation())
         elif crashes <= self._max_retries:
@@ -260,16 +256,6 @@ class StrategySearcher(Searcher):
             note = f"crashed {crashes} time(s); see error.txt of trial {trial_id}"
             status, reason = (failure.status, f"{failure.reason}; {note}") if failure else ("failed", note)
             self._tell(candidate_id, Evaluation(status=status, reason=reason))
-
-    def _count_first_crash(self, trial_id: str, failure: Failure | None) -> None:
-        if self._first_crashes is None:
-            return
-        self._first_crashes += 1
-        if self._first_crashes >= HOPELESS:
-            why = f": {failure.reason}" if failure else ""
-            self._error = TrialError(
-                f"All of the first {HOPELESS} trials crashed{why}. See error.txt of trial {trial_id}."
-            )
 
     def _take_stray(self, result: Mapping[str, Any]) -> None:
         """Take the result of a trial that is not on the record, as after a restore of an older state."""
@@ -307,22 +293,6 @@ class StrategySearcher(Searcher):
     def _remember(self, architecture: Architecture, evaluation: Evaluation) -> None:
         if evaluation.status != "failed":
             self._known.setdefault(architecture.arch_id, evaluation)
-
-
-class ReconcileAfterRestore(tune.Callback):
-    """Calls `StrategySearcher.reconcile` at the first step, for runs that `Tuner.restore` may continue."""
-
-    def __init__(self, strategy_searcher: StrategySearcher) -> None:
-        self._target, self._is_done = strategy_searcher, False
-
-    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Reconcile once."""
-        if not self._is_done:
-            self._target.reconcile(trials)
-            self._is_done = True
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_is_done": False}
 
 
 def _failed(reason: str) -> Evaluation:

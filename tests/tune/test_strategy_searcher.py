@@ -14,7 +14,8 @@ from nasray.spaces.cell import CellSpace
 from nasray.strategies.evolution import AsynchronousEvolution
 from nasray.strategies.strategy import Strategy, Trial
 from nasray.tune.candidate_result import candidate_architecture, read_evaluation, write_evaluation
-from nasray.tune.strategy_searcher import ReconcileAfterRestore, StrategySearcher
+from nasray.tune.reconcile import ReconcileAfterRestore
+from nasray.tune.strategy_searcher import StrategySearcher
 
 OBJECTIVES = Pareto([Objective(name="accuracy", direction="maximize"), Objective(name="latency_ms")])
 

@@ -1,0 +1,34 @@
+"""A search whose first trials all crash ends: then it is not the candidates."""
+
+from __future__ import annotations
+
+from nasray.failures import Failure
+from nasray.tune.cli_errors import TrialError
+
+HOPELESS = 10
+"""Crashes before the first result that end a search."""
+
+
+class FirstCrashes:
+    """Counts crashes until there is a result."""
+
+    def __init__(self) -> None:
+        self._count: int | None = 0
+
+    def end(self) -> None:
+        """Count no more: a trial gave a result."""
+        self._count = None
+
+    def note(self, trial_id: str, failure: Failure | None) -> TrialError | None:
+        """Count a crash.
+
+        Returns:
+            The error that ends the search, if there were too many.
+        """
+        if self._count is None:
+            return None
+        self._count += 1
+        if self._count < HOPELESS:
+            return None
+        why = f": {failure.reason}" if failure else ""
+        return TrialError(f"All of the first {HOPELESS} trials crashed{why}. See error.txt of trial {trial_id}.")
