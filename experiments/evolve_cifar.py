@@ -129,7 +129,15 @@ def main(
     wanted = formulation(minimize or (), constraint or ())
     problem.check(wanted)
     say(console, images.notice, *problem.describe())
-    bill = announce(console, problem, energy, num_evaluations=evaluations, num_workers=workers, address=address)
+    bill = announce(
+        console,
+        problem,
+        energy,
+        num_evaluations=evaluations,
+        num_workers=workers,
+        address=address,
+        is_resumed=resume,
+    )
     energy = replace(energy, worker_power_w=bill.power_w)
     bred = breeding(wanted, bill, only_accuracy=only_accuracy, carbon_weight=carbon_weight)
     say(console, f"Search: {evaluations} candidates, {wanted.describe()}; bred for {bred.describe()}.")

@@ -154,7 +154,7 @@ def main(
     # Several workers on one GPU share it, so that they are no faster than one.
     num_workers = min(workers or gpus, gpus) if gpus else workers or cpus
     bill = ms_ranas_bill(run, energy, num_workers=num_workers, device=device)
-    say(console, *bill.lines(budget))
+    say(console, *bill.lines(budget, is_resumed=resume))
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return

@@ -136,7 +136,7 @@ def main(
         training_workers=training_workers,
         device="cuda" if gpus else "cpu",
     )
-    say(console, *bill.lines(budget))
+    say(console, *bill.lines(budget, is_resumed=resume))
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:
         return

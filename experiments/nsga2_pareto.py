@@ -127,6 +127,7 @@ def main(
         num_evaluations=study.num_evaluations,
         num_workers=workers,
         address=address,
+        is_resumed=resume,
     )
     check_room(bill, run_dir, max_disk_gb=max_disk_gb)
     if dry_run:

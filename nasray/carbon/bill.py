@@ -77,15 +77,21 @@ class Bill:
         chosen = replace(self, stages=tuple(s for s in self.stages if stages is None or s.name in stages)).total
         return Spending(hours=chosen.hours, energy_j=chosen.energy_j, carbon_g=self.carbon_g(chosen.energy_j))
 
-    def lines(self, budget: Budget | None = None) -> list[str]:
-        """Return the bill for people, a line each: every stage, the total, where it comes from, and the budget."""
+    def lines(self, budget: Budget | None = None, *, is_resumed: bool = False) -> list[str]:
+        """Return the bill for people, a line each: every stage, the total, where it comes from, and the budget.
+
+        Args:
+            budget: What may be spent.
+            is_resumed: Whether a part of this was done before.
+        """
         stages = list(self.stages) if len(self.stages) > 1 else []
         rows = [self._row(stage) for stage in [*stages, self.total]]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         texts = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         pue = f", PUE {self.pue:g}" if self.pue != 1 else ""
         source = f"Energy {self.quality}; {self.intensity.g_per_kwh:g} g CO2e/kWh ({self.intensity.source}){pue}."
-        lines = [f"Bill before the search ({self.calibration}):", *(f"  {text.rstrip()}" for text in texts), source]
+        what = "Bill of the whole run, what is done included" if is_resumed else "Bill before the search"
+        lines = [f"{what} ({self.calibration}):", *(f"  {text.rstrip()}" for text in texts), source]
         if budget:
             lines.append(self._verdict(budget))
         return lines

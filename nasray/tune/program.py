@@ -114,6 +114,7 @@ def announce(
     num_evaluations: int,
     num_workers: int | None,
     address: str | None,
+    is_resumed: bool,
 ) -> Bill:
     """Print what a search will probably cost, and return it."""
     cpus, gpus = local_resources()
@@ -129,7 +130,7 @@ def announce(
         num_workers=workers,
         device="cuda" if gpus else "cpu",
     )
-    say(console, *bill.lines(energy.budget))
+    say(console, *bill.lines(energy.budget, is_resumed=is_resumed))
     return bill
 
 

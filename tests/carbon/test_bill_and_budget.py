@@ -65,6 +65,7 @@ def test_a_bill_says_whether_the_budget_is_enough() -> None:
     assert any("1,234 evaluations" in line and "1 h 0 min" in line and "0.5 kg CO2e" in line for line in lines)
     assert lines[-1] == "Budget: 0.5 kWh; the search would take 200% of it, so it will be ended early."
     assert "takes 50% of it" in bill(stage("search")).lines(Budget(kwh=2))[-1]
+    assert bill(stage("search")).lines(is_resumed=True)[0].startswith("Bill of the whole run, what is done included (")
     unknown = bill(stage("search", energy_j=None)).lines(Budget(kwh=2))
     assert "energy unknown" in unknown[1] and "whether the search fits is unknown" in unknown[-1]
 

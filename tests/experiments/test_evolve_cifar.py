@@ -56,7 +56,8 @@ def test_it_finds_a_front_and_an_interrupted_run_goes_on(tmp_path, capsys):
     assert table[0]["metrics"]["accuracy"] == best
     assert (run_dir / "report.html").exists()
     assert json.loads((run_dir / "run.json").read_text())["status"] == "done"
-    assert "on the front of 12 evaluations" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "on the front of 12 evaluations" in said and "Bill of the whole run, what is done included" in said
 
 
 @pytest.mark.parametrize(
