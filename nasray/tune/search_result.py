@@ -102,18 +102,23 @@ class SearchResult:
         return self.archive.best_trade_off([weights.get(name, 1.0) for name in names])
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return every evaluation as a row: id, status, reason, seconds, choices, metrics, `is_on_front`."""
+        """Return every evaluation as a row: id, status, reason, seconds, `is_on_front`, metrics, choices.
+
+        A choice that is called like a metric is left out; `run.evaluations()` has it.
+        """
         import pandas as pd
 
         front = {solution.architecture.arch_id for solution in self.archive.front}
+        rows = self.run.evaluations()
+        metrics = dict.fromkeys(name for row in rows for name in row["metrics"])
         return pd.DataFrame(
             {
                 **{key: row.get(key) for key in ("arch_id", "status", "reason", "seconds")},
                 "is_on_front": row["arch_id"] in front,
-                **row["architecture"]["choices"],
-                **row["metrics"],
+                **{name: row["metrics"].get(name) for name in metrics},
+                **{name: value for name, value in row["architecture"]["choices"].items() if name not in metrics},
             }
-            for row in self.run.evaluations()
+            for row in rows
         )
 
     def plot(self, x: str | None = None, y: str | None = None) -> go.Figure:

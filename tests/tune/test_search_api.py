@@ -64,6 +64,9 @@ def test_networks_of_a_class_are_trained_searched_and_exported(cluster, tmp_path
     frame = result.to_dataframe()
     assert {"arch_id", "status", "width", "depth", "accuracy", "macs", "conv_weights", "energy_j"} <= set(frame.columns)
     assert len(frame) == 4 and frame["is_on_front"].sum() == len(result.front)
+    columns = list(frame.columns)
+    assert columns[:5] == ["arch_id", "status", "reason", "seconds", "is_on_front"]
+    assert columns.index("accuracy") < columns.index("width")
     assert [trace.name for trace in result.plot().data] == ["evaluated", "front"]
     assert {path.name for path in result.path.iterdir()} >= {"report.html", "front.json", "energy.json", "run.json"}
     stages = json.loads((result.path / "energy.json").read_text())["stages"]
