@@ -134,4 +134,6 @@ def _checked(confidences_EN: Confidences, cumulative_macs: Sequence[float]) -> C
             f"`confidences_EN` must have a row for each of {len(cumulative_macs)} exits and a column for each image, "
             f"got shape {found.shape}."
         )
+    if np.isnan(found).any():
+        raise ValueError("`confidences_EN` must be numbers, got NaN. The network has diverged.")
     return found

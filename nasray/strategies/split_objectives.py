@@ -5,6 +5,7 @@ Array letters: N candidates, L learned metrics, K known metrics, M objectives.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class SplitObjectives:
         self.learned = [*learned, *(_Learned(name, sign) for name, sign in signs.items() if name not in taken)]
         self._costs = [(known.index(o.name), o.sign) for o in formulation.objectives if o.name in known]
         self._known_limits = [(known.index(c.metric), c) for c in formulation.constraints if c.metric in known]
-        self._learned_limits = self._limits(formulation.constraints)
+        self._bounds = self._limits(formulation.constraints)
 
     def values(self, metrics: Mapping[str, float]) -> list[float]:
         """Return the learned metrics of an evaluation, to be minimised."""
@@ -75,24 +76,28 @@ class SplitObjectives:
     def is_feasible(self, values_NL: Array, known_NK: Array) -> np.ndarray:
         """Return (N,) whether no constraint is broken."""
         is_feasible_N = self.meets_known(known_NK)
-        for column, limit in self._learned_limits:
-            is_feasible_N &= values_NL[:, column] <= limit
+        for column, (low, high) in self._bounds.items():
+            is_feasible_N &= (low <= values_NL[:, column]) & (values_NL[:, column] <= high)
         return is_feasible_N
 
     def chance_of_feasibility(self, predictions: Sequence[Prediction]) -> Array:
         """Return (N,) how probably the constraints on learned metrics are met."""
         chance_N = np.ones(len(predictions[0].mean_N))
-        for column, limit in self._learned_limits:
-            chance_N *= predictions[column].probability_below(np.array([limit]))[:, 0]
+        for column, (low, high) in self._bounds.items():
+            below_N = 1.0 if high == math.inf else predictions[column].probability_below(np.array([high]))[:, 0]
+            under_N = 0.0 if low == -math.inf else predictions[column].probability_below(np.array([low]))[:, 0]
+            chance_N *= np.maximum(below_N - under_N, 0.0)
         return chance_N
 
-    def _limits(self, constraints: Sequence[Constraint]) -> list[tuple[int, float]]:
-        """Return the constraints on learned metrics: column, and largest value after its sign."""
+    def _limits(self, constraints: Sequence[Constraint]) -> dict[int, tuple[float, float]]:
+        """Return between which values, after its sign, a learned metric meets all constraints, by its column."""
         names = [metric.name for metric in self.learned]
-        pairs = [(names.index(c.metric), c) for c in constraints if c.metric in names]
-        # A metric may be bounded on the side on which it is better already; that is no limit here.
-        return [
-            (column, self.learned[column].sign * constraint.limit)
-            for column, constraint in pairs
-            if (constraint.relation == "<=") == (self.learned[column].sign > 0)
-        ]
+        bounds: dict[int, tuple[float, float]] = {}
+        for constraint in constraints:
+            if constraint.metric not in names:
+                continue
+            column = names.index(constraint.metric)
+            sign, (low, high) = self.learned[column].sign, bounds.get(column, (-math.inf, math.inf))
+            limit, is_upper = sign * constraint.limit, (constraint.relation == "<=") == (sign > 0)
+            bounds[column] = (low, min(high, limit)) if is_upper else (max(low, limit), high)
+        return bounds

@@ -5,6 +5,7 @@ Tensor letters: B images, C channels, H and W height and width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasray.models.plain import PlainNetwork
+from nasray.training.trainer import DivergedError
 
 NormPolicy = Literal["running", "batch", "recalibrated"]
 """Statistics of an extracted sub-network: the supernet's running ones, those of each evaluated batch, or ones taken
@@ -24,7 +26,12 @@ NORM_POLICIES: tuple[NormPolicy, ...] = ("running", "batch", "recalibrated")
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Return `accuracy` (fraction), `loss` (mean cross entropy) and `num_images`; the model's mode is left alone."""
+    """Return `accuracy` (fraction), `loss` (mean cross entropy) and `num_images`; the model's mode is left alone.
+
+    Raises:
+        DivergedError: If an output is no number: the largest of those would count as the first class.
+        ValueError: If there is no image.
+    """
     correct, loss, count = 0.0, 0.0, 0
     for images, labels in batches:
         logits = model(images).float()
@@ -33,7 +40,18 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict
         count += len(labels)
     if count == 0:
         raise ValueError("`batches` must hold at least one image to evaluate on, got none.")
+    check_outputs(loss)
     return {"accuracy": correct / count, "loss": loss / count, "num_images": count}
+
+
+def check_outputs(loss: float) -> None:
+    """Refuse outputs of a network by the loss that they sum up to, which is NaN if one of them is.
+
+    Raises:
+        DivergedError: If it is NaN.
+    """
+    if math.isnan(loss):
+        raise DivergedError("The network's outputs are not numbers (NaN). Lower the learning rate.")
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from nasray.models.anytime import AnytimeNetwork
 from nasray.models.anytime_adaptive import confidence
+from nasray.training.evaluate import check_outputs
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def evaluate_exits(network: AnytimeNetwork, batches: Iterable[tuple[Tensor, Tens
         batches: Images (B, C, H, W) and labels (B).
 
     Raises:
+        DivergedError: If an output of an exit is no number.
         ValueError: If there is no image.
     """
     correct, confidences, losses = [], [], []
@@ -70,8 +72,6 @@ def evaluate_exits(network: AnytimeNetwork, batches: Iterable[tuple[Tensor, Tens
         losses.append(torch.stack([F.cross_entropy(found, labels, reduction="none") for found in logits]).cpu())
     if not correct or correct[0].shape[1] == 0:
         raise ValueError("`batches` must hold at least one image to evaluate on, got none.")
-    return ExitEvaluation(
-        torch.cat(correct, 1).numpy(),
-        torch.cat(confidences, 1).double().numpy(),
-        torch.cat(losses, 1).double().mean(1).numpy(),
-    )
+    loss_E = torch.cat(losses, 1).double().mean(1).numpy()
+    check_outputs(float(loss_E.sum()))
+    return ExitEvaluation(torch.cat(correct, 1).numpy(), torch.cat(confidences, 1).double().numpy(), loss_E)

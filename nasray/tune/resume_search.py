@@ -147,6 +147,7 @@ class JournalledStrategy(Strategy):
                 notices.append(f"{STATE} was damaged and is made anew from {JOURNAL}.")
             if self._loads(start):
                 return notices + self._repeat(events, 0, recorded)
+            notices = [_LOST]
         elif saved is not None and self._loads(saved):
             notices = [
                 f"{JOURNAL} was missing or damaged: the search goes on from {STATE}, which may be a little older."
@@ -187,7 +188,8 @@ class JournalledStrategy(Strategy):
         return {"strategy": self._strategy.state_dict(), "out": out}
 
     def _loads(self, snapshot: Mapping[str, Any]) -> bool:
-        """Go back to a snapshot; return False if it is none of this strategy's."""
+        """Go back to a snapshot; return False, with everything as before, if it is none of this strategy's."""
+        before = self._strategy.state_dict()
         try:
             self._strategy.load_state_dict(snapshot["strategy"])
             self.out = {
@@ -195,6 +197,9 @@ class JournalledStrategy(Strategy):
                 for key, value in snapshot["out"].items()
             }
         except (KeyError, TypeError, ValueError, AttributeError):
+            # A strategy may have taken a part of the state before it found the rest damaged.
+            self._strategy.load_state_dict(before)
+            self.out = {}
             return False
         return True
 

@@ -86,3 +86,5 @@ def test_budgets_and_shapes_that_do_not_fit_are_refused():
         solve_shares([10, 10], budget=10)
     with pytest.raises(ValueError, match=r"a row for each of 4 exits .* got shape \(3, 5\)"):
         calibrate(np.zeros((3, 5)), COSTS, budget_macs=20)
+    with pytest.raises(ValueError, match="`confidences_EN` must be numbers, got NaN"):
+        calibrate(np.full((4, 5), np.nan), COSTS, budget_macs=20)

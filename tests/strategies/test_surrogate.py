@@ -23,6 +23,7 @@ from nasray.strategies.expected_gain import Scene, expected_gain
 from nasray.strategies.metric_model import MetricModel
 from nasray.strategies.metric_scale import MetricScale, Prediction
 from nasray.strategies.running_front import RunningFront
+from nasray.strategies.split_objectives import SplitObjectives
 from nasray.strategies.surrogate import SurrogateSearch
 
 ACCURACY, COST = Objective(name="accuracy", direction="maximize"), Objective(name="cost")
@@ -161,6 +162,26 @@ def test_known_constraints_veto_and_learned_ones_guide() -> None:
     metrics = [space.metrics(a) for a in asked]
     assert all(m["cost"] <= 9 for m in metrics)
     assert sum(m["accuracy"] >= 0.5 for m in metrics[16:]) >= 10
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_limits_on_both_sides_of_a_learned_metric_count(order: slice) -> None:
+    limits = [Constraint.parse("size<=9"), Constraint.parse("size>=4"), Constraint.parse("accuracy<=0.8")][order]
+    split = SplitObjectives(Pareto([ACCURACY, COST], limits), ["cost"])
+    column = [metric.name for metric in split.learned].index("size")
+    sign = split.learned[column].sign
+    sizes_N, accuracies_N = np.array([3.0, 4.0, 6.0, 9.0, 10.0, 6.0]), np.array([0.5] * 5 + [0.9])
+    values_NL = np.column_stack([-accuracies_N, sign * sizes_N])
+    is_feasible_N = split.is_feasible(values_NL, np.ones((6, 1)))
+    np.testing.assert_array_equal(is_feasible_N, [False, True, True, True, False, False])
+
+    scales = [MetricScale.of(values_N) for values_N in values_NL.T]
+    predictions = [
+        Prediction(scale.forward(values_N), np.full(6, 1e-9), scale)
+        for scale, values_N in zip(scales, values_NL.T, strict=True)
+    ]
+    inside_N = np.array([0, 2, 5])  # not on a limit, where the chance is a half
+    np.testing.assert_allclose(split.chance_of_feasibility(predictions)[inside_N], [0.0, 1.0, 0.0], atol=1e-9)
 
 
 def test_a_search_ends_when_only_vetoed_candidates_are_left() -> None:

@@ -8,6 +8,7 @@ from nasray.models.anytime import IMAGE, AnytimeNetwork
 from nasray.models.anytime_adaptive import adaptive_predict
 from nasray.models.anytime_thresholds import calibrate, exits_taken
 from nasray.training.exit_evaluation import evaluate_exits
+from nasray.training.trainer import DivergedError
 
 
 def build():
@@ -43,6 +44,14 @@ def test_calibrated_thresholds_do_on_the_network_what_they_do_on_the_evaluation(
     accuracy = float((result.logits_BK.argmax(1) == labels).float().mean())
     assert found.accuracy_when_leaving(exits_N) == pytest.approx(accuracy)
     assert found.accuracy_when_leaving(np.ones(200, dtype=int)) == pytest.approx(found.accuracies[0])
+
+
+def test_an_exit_whose_outputs_are_no_numbers_has_diverged():
+    network, (images, labels) = build(), split(50)
+    with torch.no_grad():
+        network.parts["exit_2"].weight[0, 0] = torch.nan
+    with pytest.raises(DivergedError, match="outputs are not numbers"):
+        evaluate_exits(network, [(images, labels)])
 
 
 def test_a_split_without_images_is_refused():

@@ -10,6 +10,7 @@ from nasray.data import load_image_data
 from nasray.models.build import InfeasibleArchitectureError, build_network
 from nasray.spaces.cell import CellSpace
 from nasray.spaces.chain import ChainSpace
+from nasray.spaces.elastic_space import ElasticSpace, choice
 from nasray.spaces.mobile_networks import mobile_space
 from nasray.training.config import TrainingConfig
 from nasray.training.network_evaluation import NetworkEvaluationConfig, NetworkEvaluator
@@ -59,6 +60,27 @@ def test_a_warm_up_changes_no_result(data) -> None:
         evaluator.found = evaluator(simple_chain()).metrics
     assert warm.found["accuracy"] == cold.found["accuracy"]
     assert warm.found["test_accuracy"] == cold.found["test_accuracy"]
+
+
+class Destroyed(torch.nn.Module):
+    """Its loss is finite while it is trained; what it says afterwards is no number, and 0 would be right mostly."""
+
+    def __init__(self, width=choice(2, 3)):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.width = width
+
+    def forward(self, images):
+        logits = self.layer(images.flatten(1))
+        return logits if self.training else logits * torch.nan
+
+
+def test_a_network_whose_outputs_are_no_numbers_has_failed(data) -> None:
+    mostly_zeros = replace(data.holdout, labels_N=torch.zeros_like(data.holdout.labels_N))
+    space = ElasticSpace(Destroyed)
+    evaluation = NetworkEvaluator(space, replace(data, holdout=mostly_zeros), CONFIG)(space.smallest())
+    assert evaluation.status == "failed"
+    assert "diverged" in str(evaluation.reason) and "not numbers (NaN)" in str(evaluation.reason)
 
 
 def test_what_cannot_be_built_is_infeasible_with_its_reason(data) -> None:

@@ -1,5 +1,7 @@
 """A search that is killed at any moment goes on as if it had not been: the journal, without Ray."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,6 +185,14 @@ def spoil_second_line(path):
     path.write_text("\n".join([lines[0], lines[1][:5], *lines[2:]]) + "\n")
 
 
+def spoil_inside(path):
+    """Leave a state whole as JSON, of which only the last part can no longer be read."""
+    first, *others = path.read_text().splitlines()
+    saved = json.loads(first)
+    saved["strategy"][list(saved["strategy"])[-1]] = "no state"
+    path.write_text("\n".join([json.dumps(saved), *others]) + "\n")
+
+
 def tear_last_line(path):
     path.write_bytes(path.read_bytes()[:-4])
 
@@ -194,6 +204,11 @@ DAMAGES = {
     "journal spoilt": (lambda folder: spoil_second_line(folder / JOURNAL), ["search_journal.jsonl was missing"]),
     "journal torn": (lambda folder: tear_last_line(folder / JOURNAL), []),
     "both cut": (lambda folder: [cut(folder / STATE), (folder / JOURNAL).write_text("{")], ["begins anew and is told"]),
+    "state spoilt, journal missing": (
+        lambda folder: [spoil_inside(folder / STATE), (folder / JOURNAL).unlink()],
+        ["begins anew and is told"],
+    ),
+    "both spoilt": (lambda folder: [spoil_inside(folder / name) for name in (STATE, JOURNAL)], ["begins anew"]),
     "both missing": (lambda folder: [(folder / name).unlink() for name in (STATE, JOURNAL)], ["begins anew"]),
 }
 
