@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nasray.hardware.cost import CostValue
-from nasray.hardware.counter import TORCH_COUNTER, count_macs
+from nasray.hardware.counter import TORCH_COUNTER, count_macs, run_shadow
 from nasray.hardware.latency import measure_latency
 
 
@@ -63,18 +62,21 @@ def _weight_bytes(module: nn.Module) -> int:
 
 def _largest_layer_bytes(module: nn.Module, input_shape: Sequence[int]) -> int:
     """Return the bytes of the largest input and output of one layer; what lives beside them is not seen."""
-    shadow, sizes = copy.deepcopy(module).to("meta").eval(), [0]
+    sizes = [0]
 
     def note(layer: nn.Module, inputs: Any, output: Any) -> None:
         # A view, as flattening gives, takes no memory of its own.
         apart = {tensor.untyped_storage()._cdata: tensor for tensor in [*_tensors(inputs), *_tensors(output)]}
         sizes.append(_bytes(apart.values()))
 
-    for layer in shadow.modules():
-        if not any(layer.children()):
-            layer.register_forward_hook(note)
-    with torch.inference_mode():
-        shadow(torch.empty(tuple(input_shape), device="meta"))
+    def watch(shadow: nn.Module) -> AbstractContextManager[None]:
+        sizes[:] = [0]
+        for layer in shadow.modules():
+            if not any(layer.children()):
+                layer.register_forward_hook(note)
+        return nullcontext()
+
+    run_shadow(module, input_shape, watch)
     return max(sizes)
 
 

@@ -11,9 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.conv import _ConvNd
 
 from nasray.architecture import Architecture
 from nasray.spaces.elastic_space import ElasticSpace
+
+_NO_KERNEL = 99
+"""Dimension of the kernel of what has none."""
 
 _MOST_SHELLS = 256
 """How many networks without weights are kept to compute with: a large space has more than memory holds."""
@@ -22,10 +26,11 @@ _MOST_SHELLS = 256
 class SharedWeights(nn.Module):
     """The weights of the largest network of a space, of which every other network uses a part.
 
-    A smaller tensor is the beginning of the larger one along every dimension, and the middle of it along the kernel's
-    (the last two of four, the last of three). Modules that a network lacks are left out. Statistics of batch norms are
-    shared in the same way; recalibrate them (`nasray.training.evaluate`) before comparing accuracies. Buffers that are
-    not persistent are each network's own, as its constructor makes them.
+    A smaller tensor is the beginning of the larger one along every dimension, and the middle of it along a
+    convolution's kernel. Matrices that PyTorch stacks in one tensor, as attention's queries, keys and values and the
+    gates of recurrent layers, are cut each by itself. Modules that a network lacks are left out. Statistics of batch
+    norms are shared in the same way; recalibrate them (`nasray.training.evaluate`) before comparing accuracies. Buffers
+    that are not persistent are each network's own, as its constructor makes them.
 
     Args:
         space: Whose networks share.
@@ -41,6 +46,7 @@ class SharedWeights(nn.Module):
         super().__init__()
         self.space = space
         self.largest = _built(space, space.largest())
+        self._layouts = _layouts(self.largest)
         self._shells: dict[Architecture, nn.Module] = {}
         with torch.random.fork_rng(devices=[]):  # what is no part fails now rather than after the training
             self._parts(_built(space, space.smallest()))
@@ -79,7 +85,10 @@ class SharedWeights(nn.Module):
                 f"Networks of {self.space.name} must be parts of the largest one to share weights, but {missing[0]} is "
                 "none of its tensors. Let options add modules at the end of a sequence, or train networks alone."
             )
-        return {name: _part(name, whole[name], tensor) for name, tensor in wanted.items()}
+        plain = (1, _NO_KERNEL)
+        return {
+            name: _part(name, whole[name], tensor, self._layouts.get(name, plain)) for name, tensor in wanted.items()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shells": {}}
@@ -144,14 +153,35 @@ def _lacks_values(network: nn.Module) -> bool:
     return False
 
 
-def _part(name: str, whole: Tensor, wanted: Tensor) -> Tensor:
-    """Return the part of a tensor that has another one's shape; a view."""
+def _layouts(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return how tensors are cut that are not cut from the beginning alone, by name.
+
+    Returns:
+        How many matrices are stacked along the first dimension (attention's queries, keys and values, a recurrent
+        layer's gates), and the first dimension of a kernel.
+    """
+    layouts: dict[str, tuple[int, int]] = {}
+    for place, module in network.named_modules():
+        names = [f"{place}.{name}" if place else name for name, _ in module.named_parameters(recurse=False)]
+        if isinstance(module, _ConvNd):
+            layouts |= {name: (1, 2) for name in names if name.endswith("weight")}
+        stacked = 3 if isinstance(module, nn.MultiheadAttention | nn.GRU) else 4 if isinstance(module, nn.LSTM) else 1
+        is_recurrent = isinstance(module, nn.RNNBase)
+        layouts |= {name: (stacked, _NO_KERNEL) for name in names if is_recurrent or "in_proj_" in name}
+    return layouts
+
+
+def _part(name: str, whole: Tensor, wanted: Tensor, layout: tuple[int, int]) -> Tensor:
+    """Return the part of a tensor that has another one's shape; a view, but of stacked matrices."""
     if whole.ndim != wanted.ndim or any(w > n for w, n in zip(wanted.shape, whole.shape, strict=False)):
         raise ValueError(
             f"A tensor must not be larger than that of the largest network, got {tuple(wanted.shape)} of {name} "
             f"against {tuple(whole.shape)}. Order options from the smallest to the largest."
         )
-    first_of_kernel = {3: 2, 4: 2, 5: 2}.get(whole.ndim, whole.ndim)
+    stacked, first_of_kernel = layout
+    if stacked > 1:
+        pairs = zip(whole.chunk(stacked), wanted.chunk(stacked), strict=True)
+        return torch.cat([_part(name, *pair, (1, first_of_kernel)) for pair in pairs])
     for dimension, size in enumerate(wanted.shape):
         rest = whole.shape[dimension] - size
         whole = whole.narrow(dimension, rest // 2 if dimension >= first_of_kernel else 0, size)

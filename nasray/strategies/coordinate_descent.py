@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -270,9 +271,12 @@ class CoordinateDescent(Strategy):
             raise RuntimeError(f"All {len(results)} samples of iteration {self.iteration} failed: {reasons[:3]}.")
         architectures = {key: self._pending.trials[key].architecture for key in ok}
 
-        def rank(key: str) -> tuple[float, float, float]:
+        order = {key: number for number, key in enumerate(self._pending.trials)}
+
+        def rank(key: str) -> tuple[float, float, float, int]:
             metrics = results[key].metrics
-            return (-metrics[self.OBJECTIVE], metrics.get("loss", 0.0), self.cost(architectures[key]))
+            loss, cost = metrics.get("loss", math.inf), self.cost(architectures[key])
+            return (-metrics[self.OBJECTIVE], loss, cost, order[key])  # of equals the first asked, not told
 
         best = min(ok, key=rank)
         self.trajectory.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -73,15 +74,16 @@ class RandomAtCost(Strategy):
         self._pending.take(trial_id, evaluation, self.OBJECTIVE)
 
     def best(self) -> Architecture:
-        """Return the most accurate architecture so far.
+        """Return the most accurate architecture so far; of equals the first asked.
 
         Raises:
             ValueError: If no evaluation was ok.
         """
-        ok = {key: result for key, result in self._pending.results.items() if result.status == "ok"}
+        results = self._pending.results
+        ok = {key: results[key] for key in self._pending.trials if key in results and results[key].status == "ok"}
         if not ok:
             raise ValueError("No sample was evaluated with success, so there is no best one.")
-        key = max(ok, key=lambda key: (ok[key].metrics[self.OBJECTIVE], -ok[key].metrics.get("loss", 0.0)))
+        key = max(ok, key=lambda key: (ok[key].metrics[self.OBJECTIVE], -ok[key].metrics.get("loss", math.inf)))
         return self._pending.trials[key].architecture
 
     def state_dict(self) -> State:

@@ -123,13 +123,15 @@ class NetworkEvaluator:
         return self._inference_time_s(build_network(self.space, architecture).to(self.device).eval())
 
     def _evaluate(self, architecture: Architecture) -> Evaluation:
-        start = time.perf_counter()
         try:
+            # First: what cannot be counted cannot be trained either, and says so at once.
+            sizes = size_metrics(self.space, architecture, (1, *self._holdout[0][0].shape[1:]))
+            start = time.perf_counter()
             trained = self._trained(architecture)
         except InfeasibleArchitectureError as error:
             return Evaluation(status="infeasible", reason=str(error))
         training_time_s = time.perf_counter() - start
-        metrics = self._measure(trained, architecture) | {"training_time_s": training_time_s}
+        metrics = sizes | self._measure(trained) | {"training_time_s": training_time_s}
         return Evaluation.from_metrics(metrics, time.perf_counter() - start)
 
     def _trained(self, architecture: Architecture) -> nn.Module:
@@ -147,13 +149,12 @@ class NetworkEvaluator:
             trainer.run_epoch(self._batches(train, config.batch_size, is_training=True, seed=seed, epoch=epoch))
         return trainer.evaluated.eval()
 
-    def _measure(self, network: nn.Module, architecture: Architecture) -> dict[str, float]:
+    def _measure(self, network: nn.Module) -> dict[str, float]:
         figures = {name: float(cost(network)) for name, cost in self.costs.items()}
         return figures | {
             "accuracy": evaluate(network, self._on_device())["accuracy"],
             "test_accuracy": evaluate(network, self._batches(self.data.test, 256))["accuracy"],
             "inference_time_s": self._inference_time_s(network),
-            **size_metrics(self.space, architecture, (1, *self._holdout[0][0].shape[1:])),
         }
 
     @torch.inference_mode()

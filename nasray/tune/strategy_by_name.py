@@ -77,7 +77,12 @@ def strategy_by_name(
                     "`known` must be given for the strategy surrogate: what is known of an architecture untrained."
                 )
             sizes = _Sizes(space, data, say)
-            search = SurrogateSearch(space, formulation, known=sizes, **options)
+            try:
+                search = SurrogateSearch(space, formulation, known=sizes, **options)
+            except ValueError as error:
+                if sizes.error is None:
+                    raise
+                raise ValueError(f"{error} One raised {type(sizes.error).__name__}: {sizes.error}") from sizes.error
             sizes.say = None
             return search
         case _ if name in SAMPLERS:
@@ -97,6 +102,7 @@ class _Sizes:
     def __init__(self, space: NetworkSpace, data: ImageData, say: Callable[[str], None]) -> None:
         self._space, self._shape = space, (1, data.channels, data.resolution, data.resolution)
         self.say: Callable[[str], None] | None = say
+        self.error: Exception | None = None
         self._seconds, self._count = 0.0, 0
 
     def __call__(self, architecture: Architecture) -> dict[str, float] | None:
@@ -116,5 +122,6 @@ class _Sizes:
             return None
         try:
             return size_metrics(self._space, architecture, self._shape)
-        except Exception:  # somebody's own class may refuse a combination; evaluating it says how
+        except Exception as error:  # somebody's own class may refuse a combination; evaluating it says how
+            self.error = self.error or error
             return None

@@ -247,7 +247,7 @@ class StrategySearcher(Searcher):
             return
         failure = self._crash_of(trial_id) if self._crash_of else None
         crashes = self._crashes[candidate_id] = self._crashes.get(candidate_id, 0) + 1
-        self._error = self._first_crashes.note(trial_id, failure) or self._error
+        self._error = self._first_crashes.note(trial_id, failure, len(self._running)) or self._error
         if failure is not None and failure.is_final:
             self._tell(candidate_id, failure.evaluation())
         elif crashes <= self._max_retries:

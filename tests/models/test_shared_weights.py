@@ -45,6 +45,41 @@ def test_a_network_computes_with_its_part_of_the_weights(shared):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), shared.largest.parameters(), strict=True))
 
 
+class Tokens(nn.Module):
+    """Tensors of three dimensions that are no kernels, and stacked matrices."""
+
+    def __init__(self, dim=choice(8, 16), tokens=choice(5, 9)):
+        super().__init__()
+        self.tokens = tokens
+        self.embed = nn.Linear(1, dim)
+        self.positions = nn.Parameter(torch.randn(1, tokens, dim))
+        self.attention = nn.MultiheadAttention(dim, 2, batch_first=True)
+        self.memory = nn.LSTM(dim, dim, batch_first=True)
+        self.classifier = nn.Linear(dim, 3)
+
+    def forward(self, images):
+        values = self.embed(images.flatten(1)[:, : self.tokens, None]) + self.positions
+        values = self.attention(values, values, values, need_weights=False)[0]
+        return self.classifier(self.memory(values)[0].mean(1))
+
+
+def test_only_kernels_are_cut_from_the_middle_and_stacked_matrices_each_by_itself():
+    torch.manual_seed(0)
+    shared = SharedWeights(ElasticSpace(Tokens))
+    small, large = shared.extract(shared.space.smallest()), shared.largest
+    assert torch.equal(small.positions, large.positions[:, :5, :8])
+    for name in ("in_proj_weight", "in_proj_bias"):
+        for part, whole in zip(*(getattr(net.attention, name).chunk(3) for net in (small, large)), strict=True):
+            assert torch.equal(part, whole[:8, :8] if whole.ndim == 2 else whole[:8])
+    for part, whole in zip(*(net.memory.weight_hh_l0.chunk(4) for net in (small, large)), strict=True):
+        assert torch.equal(part, whole[:8, :8])
+    images = torch.randn(4, 1, 4, 4)
+    torch.testing.assert_close(shared.eval().run(shared.space.smallest(), images), small.eval()(images))
+    shared.train().run(shared.space.smallest(), images).sum().backward()
+    keys = large.attention.in_proj_weight.grad.chunk(3)[1]
+    assert keys[:8, :8].abs().sum() > 0 and not keys[8:].any() and not keys[:, 8:].any()
+
+
 def test_gradients_reach_the_part_and_nothing_else(shared):
     shared.train().run(shared.space.smallest(), torch.randn(4, 2, 9, 9)).sum().backward()
     gradient = shared.largest.blocks[0][0].weight.grad

@@ -7,6 +7,7 @@ import pytest
 from nasray.evaluation import Evaluation
 from nasray.spaces.mobile_networks import mobile_space
 from nasray.strategies.coordinate_descent import CoordinateDescent, CoordinateDescentConfig, InfeasibleTargetError
+from nasray.strategies.random_at_cost import RandomAtCost
 
 SPACE = mobile_space("mobile-8", num_classes=10)
 INITIAL = SPACE.plan(SPACE.largest()).macs
@@ -26,6 +27,10 @@ def descent(seed=0, cost=macs, **settings):
     defaults = {"target": 0.4 * INITIAL, "num_samples": 12, "num_layers": 4, "first_reduction": 0.08}
     config = CoordinateDescentConfig(**{**defaults, **settings})
     return CoordinateDescent(SPACE, cost, config, np.random.default_rng(seed))
+
+
+def at_cost(cost=macs):
+    return RandomAtCost(SPACE, cost, target=0.4 * INITIAL, num_samples=6, generator=np.random.default_rng(0))
 
 
 def ask_iteration(strategy):
@@ -87,6 +92,21 @@ def test_same_seed_gives_same_samples_and_order_of_results_does_not_matter():
     backward = run(descent(seed=3), order=lambda trials: trials[::-1])
     assert forward == backward
     assert forward != run(descent(seed=4))
+
+
+@pytest.mark.parametrize("make", [descent, at_cost])
+def test_of_equals_the_first_asked_is_kept_in_whatever_order_they_are_told(make):
+    def best(order):
+        strategy = make(cost=lambda architecture: 0.4 * INITIAL if macs(architecture) < INITIAL else INITIAL)
+        trials = ask_iteration(strategy)
+        for trial in order(trials):
+            strategy.tell(trial.trial_id, Evaluation(metrics={"accuracy": 0.5}))
+        found = strategy.best() if make is at_cost else strategy.trajectory[-1].architecture
+        return found, trials[0].architecture
+
+    for order in (list, lambda trials: trials[::-1]):
+        found, first = best(order)
+        assert found == first
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 7, 12, 17])

@@ -103,6 +103,23 @@ def test_counting_that_takes_long_is_told_once(patience_s, said, monkeypatch):
     assert len(lines) == said and all(line.startswith("Counting the multiply-adds of ") for line in lines)
 
 
+class WrongShape(nn.Module):
+    def __init__(self, width=choice(4, 8)):
+        super().__init__()
+        self.layer = nn.Linear(7, width)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+
+def test_a_class_none_of_whose_networks_runs_is_told_with_its_error():
+    wanted = Pareto([Objective(name="accuracy", direction="maximize"), Objective(name="macs")])
+    data = load_image_data(None, max_train=60)
+    options = {"num_evaluations": 3, "seed": 0, "initial": (), "say": print}
+    with pytest.raises(ValueError, match=r"got none. One raised RuntimeError: .*shapes"):
+        strategy_by_name("surrogate", ElasticSpace(WrongShape), wanted, data, None, **options)
+
+
 @pytest.mark.ray
 def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path, capsys):
     options = {"objectives": ["maximize quality", Objective(name="cost")], "run_dir": tmp_path / "run"}

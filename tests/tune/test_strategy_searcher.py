@@ -326,6 +326,19 @@ def test_search_in_which_everything_crashes_is_given_up():
         searcher.suggest("next")
 
 
+def test_a_bad_node_among_many_does_not_end_a_search():
+    """Its trials crash at once, while those elsewhere take minutes to their first results."""
+    searcher = StrategySearcher(evolution(num_evaluations=400), max_concurrent=16)
+    for number in range(16):
+        assert searcher.suggest(f"first {number}")
+    for number in range(44):
+        searcher.on_trial_complete("first 0" if number == 0 else f"again {number}", error=True)
+        assert searcher.suggest(f"again {number + 1}"), number
+    searcher.on_trial_complete("again 44", error=True)
+    with pytest.raises(RuntimeError, match=r"All of the first 45 trials crashed"):
+        searcher.suggest("next")
+
+
 def test_damaged_state_is_refused(tmp_path):
     (tmp_path / "state.json").write_text('{"strategy": ')
     with pytest.raises(ValueError, match="truncated or damaged"):
