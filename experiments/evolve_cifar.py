@@ -115,7 +115,7 @@ def main(
 ) -> None:
     """Evolve networks that are accurate, small and fast (after MENNDL)."""
     console = Console()
-    check_common(json_file=json_file, resume=resume, run_dir=run_dir, timeout=timeout)
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir, storage_path=storage_path, timeout=timeout)
     if not 0 <= quality_weight < math.inf:
         raise ValueError(f"`quality-weight` must be a finite number of at least 0, got {quality_weight}.")
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
@@ -186,17 +186,17 @@ def main(
     )
     with recorded(run, console, bill, max_disk_gb=max_disk_gb, storage=storage):
         archive = problem.search(strategy, where, wanted)
-    rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",)) if archive.front else []
-    if rows and has_counter("cuda" if torch.cuda.is_available() else "cpu"):
-        found = {solution.architecture.arch_id: solution.architecture for solution in archive.front}
-        rows = with_inference_energy(rows, found, problem.inference_energy, where.progress)
-    else:
-        say(console, "Energy per inference: not measured, as the device has no energy counter that can be read.")
-    run.write_front([objective.to_json() for objective in wanted.objectives])
-    again = problem.remeasure(wanted)
-    check = check_front(run, again, where.progress) if again else None
-    run.update(status="done", trade_offs=rows)
-    write_report(run)
+        rows = trade_off_rows(archive, quality_weight=quality_weight, also=("test_accuracy",)) if archive.front else []
+        if rows and has_counter("cuda" if torch.cuda.is_available() else "cpu"):
+            found = {solution.architecture.arch_id: solution.architecture for solution in archive.front}
+            rows = with_inference_energy(rows, found, problem.inference_energy, where.progress)
+        else:
+            say(console, "Energy per inference: not measured, as the device has no energy counter that can be read.")
+        run.write_front([objective.to_json() for objective in wanted.objectives])
+        again = problem.remeasure(wanted)
+        check = check_front(run, again, where.progress) if again else None
+        run.update(status="done", trade_offs=rows)
+        write_report(run)
     if storage is not None:
         storage.finish()
     if rows:

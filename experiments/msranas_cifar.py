@@ -132,7 +132,7 @@ def main(
     console = Console()
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset!r}.")
-    check_common(json_file=json_file, resume=resume, run_dir=run_dir)
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir, storage_path=storage_path)
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
     energy = EnergySettings(place=place, pue=pue, budget=budget)
     settings = changed(PRESETS[preset](), locals())

@@ -118,7 +118,7 @@ def main(
     console = Console()
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset!r}.")
-    check_common(json_file=json_file, resume=resume, run_dir=run_dir, timeout=timeout)
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir, storage_path=storage_path, timeout=timeout)
     if baseline not in BASELINES:
         raise ValueError(f"`baseline` must be one of {', '.join(BASELINES)}, got {baseline!r}.")
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)

@@ -10,9 +10,11 @@ from nasray.carbon.lease import LeaseEnergy
 from nasray.carbon.ledger import ENERGY_FILE, EnergyLedger
 from nasray.records import RunDirectory
 
+CHARGED, NODES = "all of the run", "its nodes meanwhile, with idle and other work"
+
 
 def carbon_rows(run: Path | None, place: str | None) -> list[dict[str, Any]]:
-    """Return energy and CO2 of each stage of a run and of all of it; or of a place, its grams per kWh.
+    """Return energy and CO2 of each stage of a run, of all of it, and of its nodes; or of a place, its grams per kWh.
 
     Args:
         run: Folder of a run; None for the place alone.
@@ -31,16 +33,19 @@ def carbon_rows(run: Path | None, place: str | None) -> list[dict[str, Any]]:
     ledger = EnergyLedger.of_folder(folder)
     factor = intensity or ledger.intensity
     rows = [_row(ledger, stage, energy, factor) for stage, energy in ledger.stages().items()]
-    total_j = ledger.energy_j
-    rows.append(
-        {
-            "stage": "whole run, with idle and other work",
-            "energy_j": total_j,
-            "carbon_g": None if total_j is None else _carbon_g(ledger, total_j, factor),
-            "quality": ledger.quality,
-            "place": factor.source,
-        }
-    )
+    total = ledger.total()
+    # Containers of one machine show all of it each.
+    nodes_j = None if total["unknown"] or total["shared_machines"] else total["node_j"]
+    for stage, energy_j in ((CHARGED, ledger.energy_j), (NODES, nodes_j)):
+        rows.append(
+            {
+                "stage": stage,
+                "energy_j": energy_j,
+                "carbon_g": None if energy_j is None else _carbon_g(ledger, energy_j, factor),
+                "quality": ledger.quality if energy_j is not None else "unavailable",
+                "place": factor.source,
+            }
+        )
     return rows
 
 

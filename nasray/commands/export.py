@@ -42,6 +42,10 @@ def export(run: Path, arch_id: str, output: Path, *, data: Path | None = None) -
     return report.folder
 
 
+BUNDLED = "digits"
+"""Name of the images that need no folder."""
+
+
 def _only(arch_id: str, names: list[str], path: Path) -> str:
     matches = [name for name in names if name == arch_id] or [name for name in names if name.startswith(arch_id)]
     if len(matches) != 1:
@@ -72,6 +76,8 @@ def _trained(directory: RunDirectory, row: dict[str, Any], output: Path, data: P
             f"{row['arch_id']} must have been trained by a program of nasray to be trained again, but {directory.path} "
             "does not tell how. Use `export` of what nasray.search returned, or an architecture under models/."
         )
+    if data is None and described["name"] != BUNDLED:
+        raise ValueError(f"`--data` must name the folder of the run's images ({described['name']}), got none.")
     counts = {"holdout": described["num_holdout"], "resolution": described["resolution"]}
     # A program splits the images by the run's seed, `nasray.load_image_data` by its own.
     for seed in dict.fromkeys((directory.run["seed"], 0)):

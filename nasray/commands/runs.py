@@ -97,10 +97,15 @@ def compare(runs: Sequence[Path]) -> Comparison:
 def _objectives(directory: RunDirectory) -> list[dict[str, Any]]:
     front = directory.read_json("front.json") or {}
     wanted = (directory.run.get("configuration") or {}).get("objectives") or []
-    known: list[dict[str, Any]] = front.get("objectives") or directory.run.get("front_objectives") or wanted
-    if len(known) < 2 or not all(isinstance(objective, dict) for objective in known):
-        raise ValueError(f"{directory.path} must have a quality and a cost for a front, got {len(known)} objective(s).")
-    return known
+    for known in (front.get("objectives"), directory.run.get("front_objectives"), wanted):
+        if known and all(isinstance(objective, dict) for objective in known):
+            if len(known) < 2:
+                raise ValueError(f"{directory.path} must have a quality and a cost for a front, got one objective.")
+            return list(known)
+    raise ValueError(
+        f"{directory.path} has no front yet: it has not come to its search. Go on with it: nasray resume "
+        f"{directory.path}"
+    )
 
 
 def _common(each: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:

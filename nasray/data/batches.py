@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -100,16 +100,21 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images of shape (B, C, H, W), float32, normalised, and labels of shape (B,), int64, on the device.
 
-        Unreadable images of a folder are missing from their batch, and a batch without any other is left out.
+        Unreadable images of a folder are missing from their batch, and a batch without any other is left out; but
+        processes that train together take steps together, so that there, others are seen once more in their place.
         """
         generator = _generator(_AUGMENT, self._seed, self._epoch, self._rank)
-        for images_BCHW, labels_B in self._split.read_batches(
-            self._rows(),
+        rows = self._rows()
+        batches = self._split.read_batches(
+            rows,
             train=self._train,
             generator=generator,
             num_workers=self._num_workers,
             pin_memory=self._device.type == "cuda",
-        ):
+        )
+        if self._train and self._world_size > 1:
+            batches = _filled(batches, [len(row) for row in rows])
+        for images_BCHW, labels_B in batches:
             images_BCHW = images_BCHW.to(self._device, non_blocking=True)
             if self._train:
                 images_BCHW = self._data.augmentation(images_BCHW, generator)
@@ -132,6 +137,18 @@ class Batches:
         memory_format = torch.channels_last if self._channels_last else torch.contiguous_format
         values = images_BCHW.to(torch.float32, memory_format=memory_format)
         return values.sub_(255 * mean).div_(255 * std)
+
+
+def _filled(batches: Iterator[tuple[Tensor, Tensor]], sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a batch of each size: what is missing of one is filled with its own images, a missing one is the last."""
+    batch: tuple[Tensor, Tensor] | None = None
+    for size in sizes:
+        batch = next(batches, batch)
+        if batch is None:  # none can be read, which has been raised
+            return
+        images_BCHW, labels_B = batch
+        rows_B = torch.arange(size) % len(labels_B)
+        yield batch if len(labels_B) == size else (images_BCHW[rows_B], labels_B[rows_B])
 
 
 def _generator(*entropy: int) -> torch.Generator:

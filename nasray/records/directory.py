@@ -8,7 +8,7 @@ from nasray.reading import short
 from nasray.records.disk import RESERVE
 from nasray.records.evaluation_lines import evaluation_line, read_evaluations
 from nasray.records.files import JSON, RunError, cannot_write, check_name, read_object, to_json, write_whole
-from nasray.records.front import feasible, front_summary
+from nasray.records.front import checked_objective, feasible, front_summary
 from nasray.records.identity import SCHEMA, check_same, moves, new_run, now
 from nasray.records.lines import append_lines, mend
 from nasray.records.lock import LOCK, OWNER, RunLock
@@ -17,6 +17,7 @@ from nasray.records.shapes import check_run
 RUN_STATUSES = ("running", "done", "interrupted", "failed")
 
 _RUN, _EVALUATIONS, _FRONT = "run.json", "evaluations.jsonl", "front.json"
+_NOTHING_TO_RESUME = "{} holds no run to resume. Leave out --resume to start one, or correct --run-dir."
 
 
 class RunDirectory:
@@ -76,6 +77,22 @@ class RunDirectory:
         return directory
 
     @classmethod
+    def check(cls, path: str | Path, *, resume: bool) -> None:
+        """See whether `create` would take a folder, as far as that is known now; nothing is made or changed.
+
+        Raises:
+            RunError: If the folder holds something else, a run although `resume` is false, or none although it is true,
+                or another process writes it.
+        """
+        folder = Path(path)
+        if not resume:
+            _check_empty(folder)
+        elif not (folder / _RUN).exists():
+            raise RunError(_NOTHING_TO_RESUME.format(folder))
+        else:
+            cls.to_repair(folder).close()
+
+    @classmethod
     def open(cls, path: str | Path) -> Self:
         """Open a run to read it.
 
@@ -108,7 +125,7 @@ class RunDirectory:
     @classmethod
     def _resume(cls, folder: Path, asked: dict[str, Any]) -> Self:
         if not (folder / _RUN).exists():
-            raise RunError(f"{folder} holds no run to resume. Leave out --resume to start one, or correct --run-dir.")
+            raise RunError(_NOTHING_TO_RESUME.format(folder))
         lock = RunLock(folder)
         directory = cls.open(folder)
         directory._lock = lock
@@ -234,6 +251,19 @@ class RunDirectory:
         """
         return self.path / "models" / check_name(arch_id, "arch_id")
 
+    def aim(self, objectives: Sequence[Mapping[str, Any]]) -> None:
+        """Record which fronts the run is after, so that they can be shown before it has ended.
+
+        Args:
+            objectives: As for `write_front`; one alone has no front.
+
+        Raises:
+            RunError: If the objectives are not so, or the file cannot be written.
+        """
+        wanted = [checked_objective(objective) for objective in objectives]
+        if len(wanted) > 1 and self.run.get("front_objectives") != wanted:
+            self.update(front_objectives=wanted)
+
     def write_front(self, objectives: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Compute the Pareto fronts of the search's ok evaluations, write `front.json` and return its content.
 
@@ -248,20 +278,26 @@ class RunDirectory:
         """
         front = front_summary(feasible(self.evaluations(), self.run), objectives)
         self.write_json(_FRONT, front)
-        if self.run.get("front_objectives") != front["objectives"]:
-            self.update(front_objectives=front["objectives"])
+        self.aim(front["objectives"])
         return front
 
 
 def _make_empty(folder: Path) -> None:
     """Make the folder, or raise if it holds anything already."""
+    _check_empty(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _check_empty(folder: Path) -> None:
     try:
         if (folder / _RUN).exists():
             raise RunError(f"{folder} already holds a run. Add --resume to continue it or choose another --run-dir.")
-        folder.mkdir(parents=True, exist_ok=True)
         # What a crash left of writing the first run.json is no obstacle.
         ours = (f".{_RUN}.tmp", LOCK, OWNER, RESERVE)
-        others = sorted(entry.name for entry in folder.iterdir() if entry.name not in ours)
+        others = sorted(entry.name for entry in folder.iterdir() if entry.name not in ours) if folder.exists() else ()
     except OSError as error:
         raise cannot_write(folder, error) from error
     if others:

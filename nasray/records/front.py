@@ -47,7 +47,7 @@ def front_summary(
     Raises:
         RunError: If there are fewer than two objectives or a direction is unknown.
     """
-    objectives = [_checked(objective) for objective in objectives]
+    objectives = [checked_objective(objective) for objective in objectives]
     if len(objectives) < 2:
         raise RunError(f"`objectives` must hold a quality and at least one cost, got {len(objectives)}. Add a cost.")
     quality, *costs = objectives
@@ -88,7 +88,12 @@ def _point(row: Mapping[str, Any], costs: list[str]) -> dict[str, Any]:
     return {key: row.get(key) for key in ("sample_id", "arch_id", "trial_id", "metrics")} | {"costs": costs}
 
 
-def _checked(objective: Mapping[str, Any]) -> dict[str, str]:
+def checked_objective(objective: Mapping[str, Any]) -> dict[str, str]:
+    """Return an objective as records have it: `name`, `unit` and `direction`.
+
+    Raises:
+        RunError: If the direction is unknown.
+    """
     direction = objective.get("direction")
     if direction not in _SIGNS:
         raise RunError(f"`direction` must be one of {', '.join(_SIGNS)}, got {direction!r}. Correct the objective.")

@@ -65,6 +65,7 @@ def search_in_batches(
     rows = [row for row in run.evaluations() if row.get("stage") == STAGE]
     progress.follow(run.path.resolve().name, account)
     progress.aim(archive.formulation)
+    run.aim([objective.to_json() for objective in archive.formulation.objectives])
     for row in rows:
         evaluation = recorded_evaluation(row)
         known[row["arch_id"]] = evaluation

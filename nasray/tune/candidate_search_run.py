@@ -106,6 +106,7 @@ def run_search(
     progress = progress or StageProgress(Console(), is_quiet=True)
     progress.follow(run.path.resolve().name, account)
     progress.aim(formulation)
+    run.aim([objective.to_json() for objective in formulation.objectives])
     record = _Record(run, archive, journal, _all(limit, progress, on_evaluation))
     searcher = _RecordedSearcher(
         journal,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ class NetAdaptRun:
             reserve = None if bill is None else bill.spending(["final"])
             stages = Stages(run, progress, account, reserve=reserve, storage=cluster.storage)
             costs = self._costs.made(stages)
+            run.aim(_front_objectives(costs))
             bounds = {"timeout_s": timeout_s, "max_failures": max_failures}
             self._run_stages(stages, costs, num_workers, training_workers, bounds)
             # The bill's power is that of the device that trains: no estimate for latencies of another one.
@@ -143,11 +144,7 @@ class NetAdaptRun:
             account.refresh(now=True)
             points = paybacks(rows, search_j=account.ledger.energy_j, baseline=baseline)
         run.update(results=rows, break_even=[point.describe() for point in points], status="done")
-        cost_names = dict.fromkeys(["macs", "parameters", *(metric_name(cost) for cost in costs.values())])
-        run.write_front(
-            [{"name": "accuracy", "unit": "fraction", "direction": "maximize"}]
-            + [{"name": name, "unit": _unit(name), "direction": "minimize"} for name in cost_names]
-        )
+        run.write_front(_front_objectives(costs))
         if "latency" in costs:
             check_front(run, table_latency_again(self.space, self.settings.latency_device), progress)
         write_report(run)
@@ -255,6 +252,14 @@ class NetAdaptRun:
                 rows.append(writer.write(network))
                 bar.move(index, network.label)
         return rows
+
+
+def _front_objectives(costs: Mapping[str, Cost]) -> list[dict[str, str]]:
+    names = dict.fromkeys(["macs", "parameters", *(metric_name(cost) for cost in costs.values())])
+    return [
+        {"name": "accuracy", "unit": "fraction", "direction": "maximize"},
+        *({"name": name, "unit": _unit(name), "direction": "minimize"} for name in names),
+    ]
 
 
 def _unit(metric: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -72,18 +74,38 @@ def new_run_path(method: str) -> Path:
     return Path("runs") / time.strftime(f"{method}-%Y%m%d-%H%M%S")
 
 
-def check_common(*, json_file: Path | None, resume: bool, run_dir: Path | None, timeout: float | None = None) -> None:
+def check_common(
+    *,
+    json_file: Path | None,
+    resume: bool,
+    run_dir: Path | None,
+    storage_path: str | None = None,
+    timeout: float | None = None,
+) -> None:
     """Check options that every program has, before anything is read.
 
     Raises:
-        ValueError: If the file's folder does not exist, there is nothing to resume, or a time is not positive.
+        ValueError: If the file or the run's folder cannot be used, there is nothing to resume, another process writes
+            the run, or a time is not positive.
     """
     if timeout is not None and not timeout > 0:
         raise ValueError(f"`timeout` must be positive, got {timeout}. Give seconds, such as 600.")
-    if json_file and not json_file.resolve().parent.is_dir():
-        raise ValueError(f"`json` must name a file in a folder that exists, got {json_file}. Make the folder first.")
+    if json_file is not None:
+        _check_writable(json_file)
     if resume and run_dir is None:
         raise ValueError("`resume` needs the run's folder. Name it with --run-dir.")
+    is_fetched = resume and storage_path is not None  # the folder may have to be brought back first
+    if run_dir is not None and not is_fetched:
+        RunDirectory.check(run_dir, resume=resume)
+
+
+def _check_writable(file: Path) -> None:
+    """Refuse a file that could not be written after the search."""
+    folder = file.resolve().parent
+    if not folder.is_dir():
+        raise ValueError(f"`json` must name a file in a folder that exists, got {file}. Make the folder first.")
+    if file.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
+        raise ValueError(f"`json` must name a file that can be written, got {file}. Name another one.")
 
 
 def open_storage(console: Console, storage_path: str | None, run_dir: Path, *, resume: bool) -> RunStorage | None:
@@ -204,8 +226,9 @@ def recorded(
 def _how_to_go_on(run: RunDirectory) -> str:
     if run.run.get("preset") == API:
         return f'the same call of nasray.search and run_dir="{run.path}", resume=True'
-    command = f"nasray resume {run.path}, or " if run.run.get("program") else ""
-    return f"{command}the same command and --resume --run-dir {run.path}"
+    folder = shlex.quote(str(run.path))
+    command = f"nasray resume {folder}, or " if run.run.get("program") else ""
+    return f"{command}the same command and --resume --run-dir {folder}"
 
 
 def spent_lines(run: RunDirectory, bill: Bill | None = None) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -95,7 +96,7 @@ def resume(run_dir: Path | str, more: Sequence[str]) -> int:
         return 0
     path, options = program_command(run, [*more, *where])
     command = [sys.executable, str(path), *options, "--resume", "--run-dir", str(folder)]
-    print(f"Going on: {' '.join(map(hide_passwords, command[1:]))}", flush=True)
+    print(f"Going on: {shlex.join(map(hide_passwords, command[1:]))}", flush=True)
     return os.execv(sys.executable, command)
 
 

@@ -187,7 +187,7 @@ def search(
             if len(formulation.objectives) > 1:
                 run.write_front([objective.to_json() for objective in formulation.objectives])
             run.update(status="done")
-        write_report(run)
+            write_report(run)
         if storage is not None:
             storage.finish()
     return SearchResult(run, archive, problem, data)

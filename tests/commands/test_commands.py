@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from nasray.architecture import Architecture
+from nasray.carbon.fake import FakeClock, FakeProcesses, FakeSensor
+from nasray.carbon.intensity import CarbonIntensity
+from nasray.carbon.lease import Lease
+from nasray.carbon.ledger import EnergyLedger
+from nasray.carbon.node_meter import NodeMeter
 from nasray.cli import main
+from nasray.commands.carbon import CHARGED, NODES
 from nasray.models.export_module import export_module
 from nasray.records import RunDirectory
 
@@ -112,6 +118,27 @@ def test_what_two_runs_have_found_counts_for_both(tmp_path, capsys):
     assert main(["compare", str(two), str(one), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["runs"]
     assert {row["run"]: row["front of latency_ms"] for row in rows} == {"one": "2 of 2", "two": "1 of 2"}
+
+
+def test_carbon_tells_the_run_and_its_nodes_apart(runs, capsys):
+    clock, processes = FakeClock(), FakeProcesses()
+    sensor, memory = FakeSensor(domain="cpu", idle_power_w=10.0), FakeSensor(domain="ram", idle_power_w=0.0)
+    meter = NodeMeter([sensor, memory], node="n", processes=processes, clock=clock)
+    processes.start(1)
+    processes.start(2)
+    meter.open(Lease(owner="trial", stage="search", pid=1, process_created_s=0.0, cpus=1.0))
+    clock.sleep(10.0)
+    processes.work(1, 1.0)
+    processes.work(2, 3.0)
+    sensor.spend(500.0)  # 100 J idle; a quarter of the rest is the trial's
+    ledger = EnergyLedger(intensity=CarbonIntensity(g_per_kwh=400.0, source="given"))
+    ledger.add(meter.snapshot())
+    ledger.write(runs[0])
+    assert main(["carbon", str(runs[0]), "--json"]) == 0
+    energies = {row["stage"]: row["energy_j"] for row in json.loads(capsys.readouterr().out)}
+    assert list(energies) == ["search", CHARGED, NODES]
+    assert energies["search"] == energies[CHARGED] == pytest.approx(ledger.total()["trials_j"])
+    assert energies[NODES] == pytest.approx(500.0) and energies[CHARGED] < 200
 
 
 def test_report_and_carbon(runs, capsys):

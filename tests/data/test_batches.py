@@ -77,6 +77,25 @@ def test_shards_are_disjoint_and_of_one_size(make_data, train):
     assert len(set().union(*shards)) == 9
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.filterwarnings("ignore:Skipping")
+def test_processes_that_train_together_take_equal_steps_whatever_cannot_be_read(image_folder, rank):
+    """One of a batch is damaged, and all of another one, the first of its process or a later one."""
+    data = load_image_data(image_folder, resolution=8, holdout=0)
+
+    def batches(number):
+        return Batches(data.train, data, batch_size=2, train=True, rank=number, world_size=2, num_workers=1)
+
+    rows = batches(rank)._rows()
+    for index in (*rows[0].tolist(), int(rows[1][0])) if rank else (*rows[1].tolist(), int(rows[0][0])):
+        (data.train.root / data.train.paths[index]).write_bytes(b"damaged")
+    sizes = [[len(labels) for _, labels in batches(number)] for number in (0, 1)]
+    assert sizes[0] == sizes[1] == [2] * len(rows)
+    # Alone, what cannot be read is missing.
+    alone = Batches(data.train, data, batch_size=2, train=True, num_workers=1)
+    assert sum(len(labels) for _, labels in alone) == len(data.train) // 2 * 2 - 3
+
+
 def test_channels_last_changes_the_layout_alone(make_data, image_folder):
     for data in (make_data(6, channels=3), load_image_data(image_folder, resolution=8)):
         for channels_last in (False, True):

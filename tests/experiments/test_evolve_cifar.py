@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from nasray.cli import main as nasray_command
 from nasray.tune.cli_errors import exit_status
+from nasray.tune.search_result import SearchResult
 
 PROGRAM = Path(__file__).parents[2] / "experiments" / "evolve_cifar.py"
 
@@ -46,6 +48,9 @@ def test_it_finds_a_front_and_an_interrupted_run_goes_on(tmp_path, capsys):
     assert f"--resume --run-dir {run_dir}" in " ".join(output.split())
     before = rows_of(run_dir)
     assert 3 <= len(before) < 12
+    assert nasray_command(["front", str(run_dir), "--json"]) == 0  # also of what goes on
+    assert {"accuracy", "front"} <= json.loads(capsys.readouterr().out)[0].keys()
+    assert SearchResult.open(run_dir).archive.num_evaluations == len(before)
     assert run(*options, "--resume", "--json", file, "--no-progress") == 0
     rows = rows_of(run_dir)
     assert rows[: len(before)] == before
@@ -66,6 +71,9 @@ def test_it_finds_a_front_and_an_interrupted_run_goes_on(tmp_path, capsys):
         (["--constraint", "latency<5"], "must read like latency_ms<=5"),
         (["--constraint", "latency_ms<=5"], "must be one of accuracy"),
         (["--resume"], "needs the run's folder"),
+        (["--dry-run", "--run-dir", __file__], "cannot be written (Not a directory)"),
+        (["--dry-run", "--run-dir", str(Path(__file__).parent)], "must be new or empty"),
+        (["--dry-run", "--json", str(Path(__file__).parent)], "must name a file that can be written"),
         (["--data", "/nowhere"], "must be a folder"),
         (["--json", "/nowhere/x.json"], "Make the folder first"),
         (["--population-size", "1"], "population-size"),

@@ -36,6 +36,7 @@ def shown(monkeypatch):
 
         def set(self, value, tags):
             assert set(tags) == set(self.labels)
+            assert all(text.isascii() for text in tags.values())  # Ray takes no other
             values[(self.name, *tags.values())] = value
 
         def inc(self, value, tags):
@@ -66,6 +67,14 @@ def test_known_figures_are_set_and_unknown_ones_are_not(shown) -> None:
         ("nasray_queue_length", "run"): 0,
         ("nasray_evaluations", "run", "failed"): 1,
     }
+
+
+def test_runs_may_have_any_name(shown) -> None:
+    live = LiveRun()
+    live.follow("r\N{LATIN SMALL LETTER U WITH DIAERESIS}n", None)
+    live.add("a", Evaluation())
+    RayMetrics(live).export()
+    assert shown["nasray_evaluations", r"r\xfcn", "ok"] == 1
 
 
 def test_evaluations_are_counted_on(shown) -> None:

@@ -122,7 +122,8 @@ def test_a_class_none_of_whose_networks_runs_is_told_with_its_error():
 
 @pytest.mark.ray
 def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path, capsys):
-    options = {"objectives": ["maximize quality", Objective(name="cost")], "run_dir": tmp_path / "run"}
+    run_dir = tmp_path / "r\N{LATIN SMALL LETTER U WITH DIAERESIS}n \N{CJK UNIFIED IDEOGRAPH-65E5}"
+    options = {"objectives": ["maximize quality", Objective(name="cost")], "run_dir": run_dir}
     result = search(ElasticSpace(Net), figures, evaluations=4, strategy="random", shows_progress=False, **options)
     frame = result.to_dataframe()
     assert sorted(frame["status"]) == ["failed", "ok", "ok", "ok"]
@@ -140,17 +141,17 @@ def test_a_function_is_enough_and_what_it_raises_is_recorded(cluster, tmp_path, 
         ElasticSpace(Net), figures, evaluations=4, strategy="random", shows_progress=False, resume=True, **options
     )
     assert len(again.front) == 2
-    opened = SearchResult.open(tmp_path / "run")
+    opened = SearchResult.open(run_dir)
     assert opened.to_dataframe().equals(result.to_dataframe())
     assert [s.architecture for s in opened.front] == [s.architecture for s in result.front]
     assert opened.best() == result.best()
-    with pytest.raises(ValueError, match=r"Of a run that was opened, `nasray export .*run ARCH"):
+    with pytest.raises(ValueError, match=r"Of a run that was opened, `nasray export .* ARCH"):
         opened.export()
-    path = tmp_path / "run" / "run.json"
+    path = run_dir / "run.json"
     record = json.loads(path.read_text())
     assert record["status"] == "done"
     path.write_text(json.dumps(record | {"status": "interrupted"}))
-    assert main(["resume", str(tmp_path / "run")]) == 2
+    assert main(["resume", str(run_dir)]) == 2
     assert "Call it again with the same arguments, this run_dir and resume=True" in capsys.readouterr().err
 
 

@@ -59,13 +59,13 @@ class RayMetrics:
                 self._gauges[name] = Gauge(name, description=description, tag_keys=("run", *labels))
         for status, count in live.evaluations.items():
             if more := count - self._counted.get(status, 0):
-                self._counter.inc(more, tags={"run": live.name, "status": status})
+                self._counter.inc(more, tags=_ascii({"run": live.name, "status": status}))
                 self._counted[status] = count
         for gauge, tags, value in _values(live):
             if value is not None:
                 if "node" in tags:
                     tags = {**tags, "node": self._node_name(tags["node"])}
-                self._gauges[gauge].set(value, tags={"run": live.name, **tags})
+                self._gauges[gauge].set(value, tags=_ascii({"run": live.name, **tags}))
 
     def _node_name(self, node: str) -> str:
         """Return a node's address, by which Ray's own metrics name it; with its id where several have the same."""
@@ -101,6 +101,11 @@ def _values(live: LiveRun) -> list[tuple[str, dict[str, str], float | None]]:
         ("nasray_queue_length", {}, live.queue),
         *labelled,
     ]
+
+
+def _ascii(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags as Ray takes them: it refuses other letters, which runs' folders may have."""
+    return {name: text.encode("ascii", "backslashreplace").decode() for name, text in tags.items()}
 
 
 def where_metrics_go() -> str | None:
