@@ -54,6 +54,28 @@ def test_best_trade_off_is_nearest_to_the_ideal() -> None:
     assert archive.best_trade_off([0.0, 1.0]).number == 2
 
 
+@pytest.mark.parametrize(
+    ("accuracy_ideal", "cost_ideal", "weights", "nearest"),
+    [
+        # Squared distances of the three solutions, in shares of the largest distance from the ideal or the best:
+        (None, None, [1.0, 1.0], 2),  # 0 + 1, 1 + 0.36, 0.0625 + 0.81
+        (1.0, None, [1.0, 1.0], 1),  # 0.9216 + 1, 1 + 0.36, 0.9409 + 0.81
+        (None, None, [0.2, 0.4], 2),  # 0 + 0.4, 0.2 + 0.144, 0.0125 + 0.324
+        (None, 5.0, [0.2, 0.4], 1),  # 0 + 0.4, 0.2 + 0.016, 0.0125 + 0.256
+    ],
+)
+def test_the_ideal_of_an_objective_moves_the_best_trade_off(accuracy_ideal, cost_ideal, weights, nearest) -> None:
+    objectives = [
+        Objective(name="accuracy", direction="maximize", ideal=accuracy_ideal),
+        Objective(name="cost", ideal=cost_ideal),
+    ]
+    archive = ParetoArchive(Pareto(objectives))
+    for number, (accuracy, cost) in enumerate([(0.52, 10.0), (0.50, 6.0), (0.515, 9.0)]):
+        metrics = {"accuracy": accuracy, "cost": cost}
+        archive.add(str(number), Architecture.of("s", {"n": number}), Evaluation(metrics=metrics))
+    assert archive.best_trade_off(weights).number == nearest
+
+
 def test_what_is_better_than_the_ideal_is_not_far_from_it() -> None:
     percent = archive_of([(95.0, 100.0), (90.0, 99.0), (50.0, 98.0)])  # although the ideal accuracy is 1
     assert percent.best_trade_off([1.0, 0.0]).number == 0

@@ -50,6 +50,29 @@ def test_a_child_that_lives_only_between_two_scans_is_charged(family):
     assert trees.advance(processes.scan([]), [1]) == {1: 4.0}
 
 
+def test_a_new_process_is_charged_with_its_children_that_ended_already(family):
+    processes, trees = family
+    processes.start(3, parent=1)
+    processes.start(4, parent=3)
+    processes.work(4, 4.0)
+    processes.end(4)
+    processes.work(3, 0.5)
+    assert trees.advance(processes.scan([]), [1]) == {1: 4.5}
+    assert trees.advance(processes.scan([]), [1]) == {1: 0.0}
+
+
+def test_a_new_process_that_takes_the_number_of_an_old_one_is_charged_with_its_children(family):
+    processes, trees = family
+    processes.work(2, 5.0)
+    trees.advance(processes.scan([]), [1])
+    processes.end(2)
+    processes.start(2, parent=1, created_s=9.0)
+    processes.start(3, parent=2)
+    processes.work(3, 4.0)
+    processes.end(3)
+    assert trees.advance(processes.scan([]), [1]) == {1: 4.0}
+
+
 def test_a_whole_branch_that_ends_is_charged_once(family):
     processes, trees = family
     processes.start(3, parent=2)

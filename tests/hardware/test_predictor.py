@@ -58,15 +58,17 @@ def test_intervals_hold_the_stated_share_of_what_was_not_seen(kind):
         assert is_inside_N.mean() == pytest.approx(coverage, abs=0.12)
 
 
-def test_intervals_are_those_of_the_definition():
-    known, unknown = split(measured(MOBILE, 45, noise=0.05), 39)
+@pytest.mark.parametrize(("num", "low", "high"), [(39, 7, 31), (40, 7, 32)])
+def test_intervals_are_those_of_the_definition(num, low, high):
+    known, unknown = split(measured(MOBILE, 46, noise=0.05), num)
     predictor = CostPredictor.fit(MOBILE, known, coverage=0.8, kind="linear")
     rows = predictor._matrix(unknown.architectures)
     for row, ends in zip(rows, predictor.intervals(unknown.architectures), strict=True):
         logs_T = np.array([np.log(predictor._fold_models[k].predict(row[None])[0]) for k in predictor._fold_of_T])
         lows, highs = np.sort(logs_T - predictor._residuals_T), np.sort(logs_T + predictor._residuals_T)
-        # 39 samples: the 8th smallest of the lower ends, the 32nd smallest of the upper ones
-        assert np.log(ends) == pytest.approx([lows[7], highs[31]])
+        # Of n samples the floor(0.2 (n + 1))th smallest of the lower ends, the ceil(0.8 (n + 1))th of the upper ones:
+        # of 39 the 8th and the 32nd, of 40 the 8th and the 33rd.
+        assert np.log(ends) == pytest.approx([lows[low], highs[high]])
 
 
 def test_the_kind_is_chosen_by_what_predicts_best():

@@ -139,6 +139,22 @@ def test_failed_samples_do_not_win():
     assert strategy.trajectory[-1].architecture == trials[5].architecture
 
 
+def test_equally_accurate_samples_are_told_apart_by_loss_and_then_by_cost():
+    strategy = descent(target=0.5 * INITIAL)
+    trials = ask_iteration(strategy)
+    by_cost = sorted(trials, key=lambda trial: macs(trial.architecture))
+    assert len({macs(trial.architecture) for trial in by_cost}) > 3
+    dearest = by_cost[-1].trial_id
+    for trial in trials:
+        loss = 0.5 if trial.trial_id == dearest else 0.75
+        strategy.tell(trial.trial_id, Evaluation(metrics={"accuracy": 0.5, "loss": loss}))
+    assert strategy.trajectory[-1].architecture == by_cost[-1].architecture
+    trials = ask_iteration(strategy)
+    for trial in trials:
+        strategy.tell(trial.trial_id, Evaluation(metrics={"accuracy": 0.5, "loss": 0.5}))
+    assert strategy.trajectory[-1].cost == min(macs(trial.architecture) for trial in trials)
+
+
 def test_iteration_without_any_success_says_why():
     strategy = descent()
     trials = ask_iteration(strategy)

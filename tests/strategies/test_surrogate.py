@@ -201,6 +201,29 @@ def test_one_objective_under_a_constraint_is_found() -> None:
     assert asked & set(best.tolist())
 
 
+def test_hyper_parameters_are_fitted_anew_every_so_many_results_and_kept_in_between() -> None:
+    space = table()
+    search = SurrogateSearch(
+        space,
+        Pareto([ACCURACY, COST]),
+        known=known_of(space, "cost"),
+        num_evaluations=28,
+        generator=np.random.default_rng(0),
+        num_initial=6,
+        refit_every=7,
+    )
+    changed_at, before = [], search.state_dict()["model"]["ranking"]["parameters"]
+    for num_told in range(28):
+        trial = search.ask()
+        assert trial is not None
+        after = search.state_dict()["model"]["ranking"]["parameters"]
+        if after != before:
+            changed_at.append(num_told)
+        before = after
+        search.tell(trial.trial_id, Evaluation(metrics=space.metrics(trial.architecture)))
+    assert changed_at == [6, 13, 20, 27]
+
+
 def test_a_large_space_is_sampled() -> None:
     space = ChainSpace(num_classes=10, in_channels=1, resolution=8)
 

@@ -5,15 +5,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from nasray.data import Batches
 from nasray.spaces.mobile_networks import mobile_8
-from nasray.training.jobs import Place
+from nasray.training.jobs import Place, to_numpy
+from nasray.training.trainer import average_buffers
 
 WORKER = Path(__file__).with_name("data_parallel_worker.py")
 
@@ -96,6 +100,52 @@ def test_the_rate_is_that_of_the_global_batch_whatever_the_workers(worker):
     jobs = [worker.supernet(Place()).start(data, Place(rank=0, world_size=size)) for size in (1, 2, 4)]
     assert len({job.trainer.optimizer.param_groups[0]["lr"] for job in jobs}) == 1
     assert len({job.steps_per_epoch for job in jobs}) == 1
+
+
+class TwoThreads:
+    """Two workers as threads of this process, which sum tensors as `all_reduce` does."""
+
+    def __init__(self):
+        self.barrier = threading.Barrier(2, timeout=30)
+        self.tensors = {}
+
+    def all_reduce(self, tensor):
+        self.tensors[threading.get_ident()] = tensor.clone()
+        self.barrier.wait()
+        total = sum(self.tensors.values())
+        self.barrier.wait()
+        tensor.copy_(total)
+
+
+def test_workers_evaluate_the_same_network_after_an_epoch(worker, monkeypatch):
+    """Each sees other images, so that statistics differ until they are averaged, those of averaged weights too."""
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", TwoThreads().all_reduce)
+    places = [Place(rank=rank, world_size=2) for rank in range(2)]
+    running = [worker.network(place).start(worker.images(), place) for place in places]
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda job: job.run_epoch(), running))
+    for models in ([job.trainer.evaluated for job in running], [job.trainer.model for job in running]):
+        first, second = map(to_numpy, models)
+        assert any(name.endswith("running_mean") for name in first)
+        for name, values in first.items():
+            assert np.array_equal(values, second[name]), name
+
+
+def test_buffers_become_the_mean_over_the_workers(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", TwoThreads().all_reduce)
+    norms = [torch.nn.BatchNorm1d(2) for _ in range(2)]
+    for norm, mean, variance in zip(norms, (1.0, 4.0), (0.5, 2.5), strict=True):
+        norm.running_mean.copy_(torch.tensor([mean, -mean]))
+        norm.running_var.fill_(variance)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(average_buffers, norms))
+    for norm in norms:
+        assert norm.running_mean.tolist() == [2.5, -2.5]
+        assert norm.running_var.tolist() == [1.5, 1.5]
 
 
 def test_workers_share_the_sub_networks_of_a_step(monkeypatch):

@@ -87,6 +87,39 @@ def test_distillation_from_itself_is_zero_and_leaves_the_teacher_alone(batch):
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+class FixedLogits(torch.nn.Module):
+    """Says the same whatever it is shown."""
+
+    def __init__(self, logits_BK):
+        super().__init__()
+        self.logits_BK = torch.nn.Parameter(torch.tensor(logits_BK))
+
+    def forward(self, images):
+        return self.logits_BK
+
+
+def softmax(logits_BK):
+    powers_BK = np.exp(np.array(logits_BK))
+    return powers_BK / powers_BK.sum(axis=1, keepdims=True)
+
+
+def test_distillation_is_the_formula_of_its_docstring():
+    said_BK, taught_BK = [[1.0, -0.5, 0.25], [0.0, 2.0, -1.0]], [[-1.0, 0.5, 3.0], [0.5, 0.0, 1.5]]
+    weight, temperature, labels = 0.3, 2.5, [2, 0]
+    student = FixedLogits(said_BK)
+    step = losses.distillation(student, FixedLogits(taught_BK), weight=weight, temperature=temperature)
+    loss = step(torch.zeros(2, 1), torch.tensor(labels), lambda loss: loss)
+
+    sharp_BK, is_label_BK = softmax(said_BK), np.eye(3)[labels]
+    soft_BK, target_BK = softmax(np.array(said_BK) / temperature), softmax(np.array(taught_BK) / temperature)
+    hard = -np.log(sharp_BK[is_label_BK > 0]).mean()
+    divergence = (target_BK * np.log(target_BK / soft_BK)).sum(axis=1).mean()  # KL(teacher || student)
+    assert float(loss) == pytest.approx((1 - weight) * hard + weight * temperature**2 * divergence, rel=1e-5)
+    # The gradient of KL by the logits is (student - teacher) / temperature: as large as the labels' at any temperature.
+    slope_BK = (1 - weight) * (sharp_BK - is_label_BK) + weight * temperature * (soft_BK - target_BK)
+    np.testing.assert_allclose(student.logits_BK.grad.numpy(), slope_BK / 2, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(("weight", "temperature"), [(1.5, 1.0), (-0.1, 1.0), (0.5, 0.0)])
 def test_distillation_refuses_what_cannot_be(weight, temperature):
     network = supernet().extract(SPACE.largest())

@@ -74,6 +74,38 @@ def test_without_averaging_the_trained_weights_are_evaluated():
     assert Trainer(network, config, steps_per_epoch=1, backward=cross_entropy(network)).evaluated is network
 
 
+@pytest.mark.parametrize("ema_decay", [0.9998, 0.3])
+def test_averaged_weights_forget_the_first_ones_early_on(ema_decay) -> None:
+    """The weight falls from 100 by 1 in each step; the decay rises as (1 + n) / (10 + n) after n averages."""
+    config = TrainingConfig(
+        epochs=1,
+        batch_size=1,
+        reference_batch=1,
+        learning_rate=1.0,
+        optimizer="sgd",
+        momentum=0.0,
+        weight_decay=0.0,
+        ema_decay=ema_decay,
+        decay=1.0,
+    )
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(model.weight, 100.0)
+
+    def backward(images, labels, scale):
+        loss = model(images).sum()
+        scale(loss).backward()
+        return loss.detach()
+
+    trainer = Trainer(model, config, steps_per_epoch=40, backward=backward)
+    trainer.run_epoch([(torch.ones(1, 1), torch.zeros(1))] * 40)
+    average = 99.0  # the first average is the weight itself
+    for n in range(1, 40):
+        decay = min(ema_decay, (1 + n) / (10 + n))
+        average = decay * average + (1 - decay) * (99.0 - n)
+    assert model.weight.item() == pytest.approx(60.0)
+    assert trainer.evaluated.weight.item() == pytest.approx(average, rel=1e-5)
+
+
 def test_recalibration_gives_the_statistics_of_the_images():
     torch.manual_seed(0)
     network = Supernet(SPACE).extract(SPACE.largest()).eval()
