@@ -43,6 +43,8 @@ def carbon_rows(run: Path | None, place: str | None) -> list[dict[str, Any]]:
                 "energy_j": energy_j,
                 "carbon_g": None if energy_j is None else _carbon_g(ledger, energy_j, factor),
                 "quality": ledger.quality if energy_j is not None else "unavailable",
+                "pue": ledger.pue,
+                "g_per_kwh": factor.g_per_kwh,
                 "place": factor.source,
             }
         )
@@ -55,6 +57,8 @@ def _row(ledger: EnergyLedger, stage: str, energy: LeaseEnergy, factor: CarbonIn
         "energy_j": energy.energy_j,
         "carbon_g": None if energy.energy_j is None else _carbon_g(ledger, energy.energy_j, factor),
         "quality": energy.quality,
+        "pue": ledger.pue,
+        "g_per_kwh": factor.g_per_kwh,
         "place": factor.source,
     }
 

@@ -5,6 +5,7 @@ Array letters: N candidates, P choices, K known metrics, D features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ class CandidatePool:
         self.encoder = ChoiceEncoder(space)
         every = space.enumerate(ENUMERATED)
         sample = every or [space.random(np.random.default_rng(seed)) for seed in range(SAMPLED)]
-        rows = [(architecture, metrics) for architecture in sample if (metrics := known(architecture)) is not None]
+        rows = [(each, metrics) for each in sample if (metrics := self._known_of(each)) is not None]
         if not rows:
             raise ValueError(f"`known` must give metrics for some architecture of {space.name}, got none.")
         self.names = tuple(rows[0][1])
@@ -133,8 +134,21 @@ class CandidatePool:
     def _look_up(self, architectures: Sequence[Architecture]) -> None:
         """Ask for the known metrics of architectures."""
         for architecture, codes_P in zip(architectures, self.encoder.codes(architectures), strict=True):
-            metrics = self._known(architecture)
+            metrics = self._known_of(architecture)
             self._recent[architecture] = None if metrics is None else (codes_P, self._values([metrics])[0])
+
+    def _known_of(self, architecture: Architecture) -> Mapping[str, float] | None:
+        """Return the known metrics of an architecture.
+
+        Raises:
+            ValueError: If one is no finite number.
+        """
+        metrics = self._known(architecture)
+        for name, value in (metrics or {}).items():
+            if not math.isfinite(value):
+                choices = dict(architecture.items)
+                raise ValueError(f"`known` must give finite numbers, got {name} = {value} for {choices}. None vetoes.")
+        return metrics
 
     def _values(self, metrics: Sequence[Mapping[str, float]]) -> Array:
         rows = [[row[name] for name in self.names] for row in metrics]

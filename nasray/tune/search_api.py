@@ -41,7 +41,8 @@ class Training:
     """An evaluator that trains every candidate, from scratch or all of them at once, and measures it.
 
     Its metrics are `accuracy` (held-out), `test_accuracy` (recorded, and no objective), `parameters`, `macs`,
-    `memory_bytes`, `inference_time_s`, `training_time_s`, `energy_j`, `carbon_g`, and those of `costs`.
+    `memory_bytes`, `inference_time_s` (of all held-out images together), `training_time_s`, `energy_j`, `carbon_g`, and
+    those of `costs`.
 
     Args:
         data: Images, from `nasray.load_image_data` or `nasray.image_data`.

@@ -361,6 +361,15 @@ def test_an_initial_design_is_spread_out() -> None:
     assert space.metrics(design[0])["cost"] == space.column("cost").min()
 
 
+def test_known_metrics_that_are_no_numbers_are_refused_with_their_architecture() -> None:
+    def known(architecture: Architecture) -> Mapping[str, float]:
+        return {"cost": np.nan if architecture["a"] == "y" else 1.0}
+
+    options = {"num_evaluations": 9, "generator": np.random.default_rng(0)}
+    with pytest.raises(ValueError, match=r"must give finite numbers, got cost = nan for \{'a': 'y'"):
+        SurrogateSearch(table(), Pareto([ACCURACY, COST]), known=known, **options)
+
+
 def test_wrong_settings_are_refused() -> None:
     space = table()
     with pytest.raises(ValueError, match="must leave an objective to learn"):
