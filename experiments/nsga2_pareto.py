@@ -7,6 +7,7 @@ accuracy and multiply-adds, in a few minutes. `optuna-dashboard <run directory>/
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -28,7 +29,15 @@ from nasray.tune.disk_space import check_room
 from nasray.tune.energy import settings as energy_options
 from nasray.tune.energy.settings import EnergySettings
 from nasray.tune.problems.problem import Place
-from nasray.tune.problems.study import SPACES, ParetoSettings, ParetoStudy, front_rows, parse_objectives
+from nasray.tune.problems.study import (
+    SPACES,
+    ParetoSettings,
+    ParetoStudy,
+    front_rows,
+    parse_objectives,
+    reference_point,
+    why_infeasible,
+)
 from nasray.tune.problems.table import COMBINE
 from nasray.tune.program import (
     Address,
@@ -63,7 +72,21 @@ def main(
     devices: Annotated[
         str | None, Option(help="With tabular: columns of a cost on several devices, joined by commas.")
     ] = None,
-    combine: Annotated[str, Option(help=f"How devices become objectives: {', '.join(COMBINE)}.")] = "worst-case",
+    combine: Annotated[
+        str | None,
+        Option(
+            help=f"How devices become objectives: {', '.join(COMBINE)}; by default {next(iter(COMBINE))}. The first "
+            "two are one objective, worst_device or weighted_devices: the largest, or the mean, of each device's cost "
+            "divided by its median in the table."
+        ),
+    ] = None,
+    duplicates: Annotated[
+        str | None,
+        Option(
+            help="With tabular: of an architecture that is listed again with other figures, keep the first or take the "
+            "mean; by default (error) the table is refused."
+        ),
+    ] = None,
     minimize: Annotated[list[str] | None, Option(help="Metrics to minimise, joined by commas.")] = None,
     maximize: Annotated[list[str] | None, Option(help="Metrics to maximise, joined by commas.")] = None,
     constraint: Annotated[list[str] | None, Option(help="Limit, as latency_ms<=5. Repeatable.")] = None,
@@ -100,7 +123,7 @@ def main(
 ) -> None:
     """Look for the Pareto front of a search space with one of Optuna's samplers."""
     console = Console()
-    check_common(json_file=json_file, resume=resume, run_dir=run_dir, timeout=timeout)
+    check_common(json_file=json_file, resume=resume, run_dir=run_dir, storage_path=storage_path, timeout=timeout)
     budget = Budget(co2_kg=budget_co2_kg, kwh=budget_kwh, hours=budget_hours)
     energy = EnergySettings(place=place, pue=pue, budget=budget)
     settings = ParetoSettings(
@@ -116,6 +139,7 @@ def main(
         architecture=architecture,
         devices=names_in(devices),
         combine=combine,
+        duplicates=duplicates,
         data=data,
     )
     study = ParetoStudy(settings)
@@ -167,7 +191,16 @@ def main(
         remote.finish()
     rows = front_rows(archive)
     metrics = archive.formulation.metrics
-    console.print(front_table(rows, metrics))
+    if rows:
+        console.print(front_table(rows, metrics))
+    else:
+        searched = [row for row in run.evaluations() if row.get("stage", "search") == "search"]
+        say(console, why_infeasible(searched, settings.constraints))
+    if len(rows) > _MAX_ROWS:
+        num_objectives = len(archive.formulation.objectives)
+        # `nasray front` is about the quality against one cost at a time.
+        source = f"nasray front {shlex.quote(str(run.path))}" if num_objectives == 2 else "the report, or --json FILE"
+        say(console, f"{_MAX_ROWS} of {len(rows)} shown; all of them: {source}")
     for device, solutions in (fronts_per_device(archive, settings.devices) if settings.devices else {}).items():
         say(console, f"Front against {device} alone: {len(solutions)} networks of this search.")
     say(
@@ -177,7 +210,8 @@ def main(
         f"Report: {run.path / 'report.html'}",
     )
     if json_file:
-        json_file.write_text(json.dumps({"front": rows, "hypervolume": archive.hypervolume()}, indent=1))
+        volume = {"hypervolume": archive.hypervolume(), "reference_point": reference_point(archive)}
+        json_file.write_text(json.dumps({"front": rows, **volume}, indent=1))
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
@@ -190,7 +224,7 @@ def front_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Ta
     table = Table(title="Pareto front")
     for head in ("Network", *metrics):
         table.add_column(head, justify="left" if head == "Network" else "right")
-    for index in sorted({round(i * (len(rows) - 1) / (_MAX_ROWS - 1)) for i in range(_MAX_ROWS)} if rows else ()):
+    for index in sorted({round(i * (len(rows) - 1) / (_MAX_ROWS - 1)) for i in range(_MAX_ROWS)}):
         row = rows[index]
         table.add_row(row["arch_id"], *(f"{row['metrics'][metric]:,.6g}" for metric in metrics))
     return table

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nasray.hardware.cost import CostValue
 from nasray.hardware.counter import TORCH_COUNTER, count_macs, run_shadow
@@ -34,9 +36,9 @@ def module_costs(
         "macs": _exact(count_macs(module, input_shape), "MACs", TORCH_COUNTER),
         "parameters": _exact(sum(p.numel() for p in module.parameters()), "parameters", "torch"),
         "memory_bytes": CostValue(
-            value=_weight_bytes(module) + _largest_layer_bytes(module, input_shape),
+            value=_weight_bytes(module) + _largest_operation_bytes(module, input_shape),
             unit="bytes",
-            source="weights plus the largest input and output of one layer",
+            source="weights plus the largest input and output of one operation",
             quality="predicted",
         ),
     }
@@ -60,29 +62,45 @@ def _weight_bytes(module: nn.Module) -> int:
     return _bytes([*module.parameters(), *module.buffers()])
 
 
-def _largest_layer_bytes(module: nn.Module, input_shape: Sequence[int]) -> int:
-    """Return the bytes of the largest input and output of one layer; what lives beside them is not seen."""
-    sizes = [0]
+def _largest_operation_bytes(module: nn.Module, input_shape: Sequence[int]) -> int:
+    """Return the bytes of the largest input and output of one operation; what lives beside them is not seen.
 
-    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
-        # A view, as flattening gives, takes no memory of its own.
-        apart = {tensor.untyped_storage()._cdata: tensor for tensor in [*_tensors(inputs), *_tensors(output)]}
-        sizes.append(_bytes(apart.values()))
-
-    def watch(shadow: nn.Module) -> AbstractContextManager[None]:
-        sizes[:] = [0]
-        for layer in shadow.modules():
-            if not any(layer.children()):
-                layer.register_forward_hook(note)
-        return nullcontext()
-
-    run_shadow(module, input_shape, watch)
-    return max(sizes)
+    Operations, not layers, are looked at: they are the same before and after an export, which has no layers left.
+    """
+    # Attention that is fused for inference hides operations that the export of the same network shows.
+    was_fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        found: _LargestOperation = run_shadow(module, input_shape, _LargestOperation)
+        return found.bytes
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fused)
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    values = value if isinstance(value, (tuple, list)) else [value]
-    return [each for each in values if isinstance(each, Tensor)]
+class _LargestOperation(TorchDispatchMode):
+    """Notes the memory of the largest input and output of one operation, the weights of a network left out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch says nothing
+        self.bytes = 0
+        self._weights = {_place(tensor) for tensor in (*network.parameters(), *network.buffers())}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        sizes: dict[int, int] = {}
+        room: dict[int, int] = {}
+        for tensor in tree_leaves((args, kwargs, output)):
+            if isinstance(tensor, Tensor) and (place := _place(tensor)) not in self._weights:
+                sizes[place] = sizes.get(place, 0) + _bytes([tensor])
+                room[place] = tensor.untyped_storage().nbytes()
+        # Views, as flattening and slicing give, take no memory of their own.
+        self.bytes = max(self.bytes, sum(min(size, room[place]) for place, size in sizes.items()))
+        return output
+
+
+def _place(tensor: Tensor) -> int:
+    place: int = tensor.untyped_storage()._cdata
+    return place
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

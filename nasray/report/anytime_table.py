@@ -126,10 +126,12 @@ def comparison_sentences(comparisons: Sequence[Mapping[str, Any]]) -> Iterator[s
     for comparison in comparisons:
         shares = comparison["first_exit_share"]
         parts = [f"{difference_text(comparison['differences'][name])} {text}" for name, text in DIFFERENCES.items()]
+        rival = RIVALS[comparison["rival"]]
         yield (
-            f"Found minus {RIVALS[comparison['rival']]} at {comparison['macs_ratio']:.2f}x the multiply-adds and "
-            f"{comparison['parameters_ratio']:.2f}x the parameters, exit 1 at {shares['rival']:.0%} of the last exit's "
-            f"multiply-adds (found {shares['found']:.0%}; {comparison['variant']}), in points: {'; '.join(parts)}."
+            f"Found minus {rival} ({comparison['variant']}), in points: {'; '.join(parts)}. The last exit of {rival} "
+            f"takes {comparison['macs_ratio']:.2f}x the multiply-adds and {comparison['parameters_ratio']:.2f}x the "
+            f"parameters of the found one's; exit 1 takes {shares['rival']:.0%} of the last exit's multiply-adds "
+            f"(found {shares['found']:.0%})."
         )
 
 

@@ -135,23 +135,24 @@ def _objectives(
     if isinstance(configured, list):
         stated |= {entry["name"]: entry for entry in configured if isinstance(entry, Mapping)}
         names = [entry["name"] if isinstance(entry, Mapping) else str(entry) for entry in configured]
-        return tuple(_objective(name, stated.get(name, {})) for name in dict.fromkeys(names))
+        return tuple(_objective(name, stated.get(name, {}), rows) for name in dict.fromkeys(names))
     if not stated:
         found = {name for row in rows for name in row.get("metrics") or {}}
         stated = {name: {} for name in _USUAL if name in found}
-    return tuple(_objective(name, row) for name, row in stated.items())
+    return tuple(_objective(name, row, rows) for name, row in stated.items())
 
 
 _USUAL = ("accuracy", "macs", "parameters", "memory_bytes", "latency_ms", "energy_mj", "inference_time_s")
 """Metrics that a run without stated objectives is looked at for."""
 
 
-def _objective(name: str, row: Mapping[str, Any]) -> Objective:
+def _objective(name: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Objective:
     is_gain = any(part in name for part in _GAINS)
     direction: Direction = row.get("direction") or ("maximize" if is_gain else "minimize")
     ideal = row.get("ideal")
     if ideal is None and "accuracy" in name and direction == "maximize":
-        ideal = 1.0
+        is_percent = any(_number(evaluation, name) > 1 for evaluation in rows)
+        ideal = 100.0 if is_percent else 1.0
     return Objective(name=name, direction=direction, unit=str(row.get("unit") or ""), ideal=ideal)
 
 

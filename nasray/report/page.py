@@ -46,7 +46,9 @@ def render(run: RunDirectory) -> str:
     trade_offs = trade_offs_of(run.run, candidates)
     figures = sections.Figures()
     if candidates.rows:
-        figures.candidates = candidate_data(candidates, fronts.marks(run.run, candidates, trade_offs))
+        # Only what the search itself recorded is marked as its choice.
+        told = fronts.marks(run.run, candidates, run.run.get("trade_offs") or [])
+        figures.candidates = candidate_data(candidates, told)
     body = join(
         sections.header(run.run, rows),
         element(

@@ -9,6 +9,7 @@ from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive, Solution
 from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto
+from nasray.objectives import Objective
 from nasray.report.candidates import Candidates
 from nasray.report.quantities import format_factor, format_metric, in_sentence, quantity
 
@@ -35,16 +36,27 @@ def trade_off_rows(
 
     Source: Young et al. 2019 (MENNDL), Fig. 1 and Table I. Deviation: a row of all costs together is added.
     """
-    quality, *costs = archive.formulation.objectives
+    _, *costs = archive.formulation.objectives
     whole = archive.best_trade_off([quality_weight, *[1.0] * len(costs)])  # raises where there is none
+    pairs = []
+    for index in range(len(costs)):
+        weights = [0.0] * len(costs)
+        weights[index] = 1.0
+        pairs.append(archive.best_trade_off([quality_weight, *weights]))
+    return _rows(archive, pairs, whole, also)
+
+
+def _rows(
+    archive: ParetoArchive, pairs: Sequence[Solution], whole: Solution, also: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the rows of an archive's extremes, of the quality's best trade-off with each cost, and with all."""
+    quality, *costs = archive.formulation.objectives
     best = _extreme(archive, 0)
     chosen = [(f"best {in_sentence(quality.name)}", best)]
     for index, cost in enumerate(costs, start=1):
         chosen.append((f"least {in_sentence(cost.name)}", _extreme(archive, index)))
-    for index, cost in enumerate(costs, start=1):
-        weights = [quality_weight, *[0.0] * len(costs)]
-        weights[index] = 1.0
-        chosen.append((f"trade-off, {in_sentence(cost.name)}", archive.best_trade_off(weights)))
+    for cost, solution in zip(costs, pairs, strict=True):
+        chosen.append((f"trade-off, {in_sentence(cost.name)}", solution))
     if len(costs) > 1:
         chosen.append(("best trade-off", whole))
     names = [*(objective.name for objective in archive.formulation.objectives), *also]
@@ -53,6 +65,9 @@ def trade_off_rows(
 
 def trade_offs_of(run: Mapping[str, Any], candidates: Candidates) -> list[dict[str, Any]]:
     """Return the best networks and trade-offs of a run: as it recorded them, else computed from its candidates.
+
+    A search that recorded none weighs nothing, so the objectives count alike then; the trade-off with a cost is that
+    of the front of these two alone, as the page draws it.
 
     Args:
         run: Content of its `run.json`.
@@ -64,16 +79,24 @@ def trade_offs_of(run: Mapping[str, Any], candidates: Candidates) -> list[dict[s
     """
     if run.get("trade_offs"):
         return list(run["trade_offs"])
-    names = [objective.name for objective in candidates.measured]
-    if run.get("results") or len(names) < 2:
+    if run.get("results") or len(candidates.measured) < 2:
         return []
-    archive = ParetoArchive(Pareto(candidates.measured))
-    for index in sorted(candidates.front(names)):
+    quality, *costs = candidates.measured
+    whole, *pairs = (_archive(candidates, each) for each in [[quality, *costs], *([quality, cost] for cost in costs)])
+    if not all(archive.front for archive in (whole, *pairs)):
+        return []
+    return _rows(whole, [archive.best_trade_off() for archive in pairs], whole.best_trade_off())
+
+
+def _archive(candidates: Candidates, objectives: Sequence[Objective]) -> ParetoArchive:
+    """Return the candidates' front in some objectives, as far as their architectures were recorded."""
+    archive = ParetoArchive(Pareto(objectives))
+    for index in sorted(candidates.front([objective.name for objective in objectives])):
         row = candidates.rows[index]
         if row.get("architecture"):
             architecture = Architecture.from_json(row["architecture"])
             archive.add(str(row.get("trial_id")), architecture, Evaluation(metrics=row["metrics"]))
-    return trade_off_rows(archive) if archive.front else []
+    return archive
 
 
 def trade_off_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -108,5 +131,5 @@ def _row(label: str, solution: Solution, best: Solution, names: Sequence[str], c
         "arch_id": solution.architecture.arch_id,
         "trial_id": solution.trial_id,
         "metrics": {name: metrics[name] for name in names if name in metrics},
-        "saves": {name: most[name] / metrics[name] for name in costs if metrics[name] > 0},
+        "saves": {name: most[name] / metrics[name] for name in costs if name in metrics and metrics[name] > 0},
     }

@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class UnknownColumnError(ValueError):
+    """A name that no column of a table has.
+
+    Args:
+        argument: Who named it.
+        column: The name.
+        known: Columns that it could be, as text.
+    """
+
+    def __init__(self, argument: str, column: str, known: str) -> None:
+        super().__init__(f"`{argument}` must name a column of the table such as {known}, got {column!r}.")
+        self.argument, self.column, self.known = argument, column, known
+
+    def __reduce__(self) -> tuple[type[UnknownColumnError], tuple[str, str, str]]:
+        """Return what makes it anew in another process."""
+        return type(self), (self.argument, self.column, self.known)
+
+
 def read_table(path: Path, architecture: str) -> pd.DataFrame:
     """Return the table of a parquet or CSV file; architectures in CSV stay text as it is written.
 
@@ -46,7 +64,8 @@ def architecture_columns(architecture: str, table: pd.DataFrame) -> tuple[str, .
     """Return the columns that the text names: one, or several joined by commas.
 
     Raises:
-        ValueError: If the table has no such column.
+        UnknownColumnError: If the table has no such column.
+        ValueError: If the text names none.
     """
     columns = (architecture,) if architecture in table.columns else _names(architecture)
     if not columns:
@@ -58,8 +77,7 @@ def architecture_columns(architecture: str, table: pd.DataFrame) -> tuple[str, .
 
 def _require(table: pd.DataFrame, column: str, argument: str) -> None:
     if column not in table.columns:
-        known = closest(column, map(str, table.columns))
-        raise ValueError(f"`{argument}` must name a column of the table such as {known}, got {column!r}.")
+        raise UnknownColumnError(argument, column, closest(column, map(str, table.columns)))
 
 
 def complete_metrics(table: pd.DataFrame, architecture: Iterable[str]) -> tuple[str, ...]:
@@ -78,14 +96,33 @@ def read_figures(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
     """Return a column of figures, (N,), NaN where there is none.
 
     Raises:
-        ValueError: If the table has no such column or it is not numeric.
+        UnknownColumnError: If the table has no such column.
+        ValueError: If it is not numeric.
     """
     _require(table, metric, "metrics")
     column = table[metric]
     if not _is_numeric(column):
-        example = next(iter(column.dropna()), None)
-        raise ValueError(f"Metric `{metric}` must be numeric, got a column of {column.dtype} such as {example!r}.")
+        raise ValueError(f"Metric `{metric}` must be numeric, got {_example(column)}.")
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _example(column: pd.Series) -> str:
+    """Say what of a column is no number: the first such value, or of what kind all are."""
+    cells = zip(column.isna().tolist(), column.tolist(), strict=True)
+    present = [(row, value) for row, (is_missing, value) in enumerate(cells) if not is_missing]
+    for row, value in present:
+        if not _is_number(value):
+            return f"{short(value)} in row {row} (counted from 0). Correct it, empty it or use another column"
+    some = f" such as {short(present[0][1])}" if present else ""
+    return f"a column of {column.dtype}{some}. Save its values as numbers"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]  # whatever it is, float() knows
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def closest(wanted: object, known: Iterable[object], count: int = 8) -> str:

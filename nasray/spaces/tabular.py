@@ -32,8 +32,8 @@ class TabularSpace(SearchSpace):
     Options are sorted, but a table does not tell which of them are cheap: a method that shrinks networks by the
     order of their options has no meaning here, unless the options are numbers such as widths.
 
-    Rows with a missing or infinite figure are dropped (`num_dropped`), then repeated architectures are merged
-    (`num_merged`).
+    Rows with a missing or infinite figure are dropped (`num_dropped`, of `num_rows`; `gaps` says how many rows lack
+    which metric), then repeated architectures are merged (`num_merged`).
 
     Args:
         table: The table.
@@ -67,7 +67,9 @@ class TabularSpace(SearchSpace):
             raise ValueError(f"The table of {name!r} must have a row and a numeric column without gaps, got {found}.")
         figures_NM = np.stack([read_figures(table, metric) for metric in chosen], axis=1)
         is_complete_N: npt.NDArray[np.bool_] = np.all(np.isfinite(figures_NM), axis=1)
-        self.num_dropped = len(table) - int(is_complete_N.sum())
+        self.num_rows, self.num_dropped = len(table), len(table) - int(is_complete_N.sum())
+        lacking_M = len(table) - np.isfinite(figures_NM).sum(axis=0)
+        self.gaps = {metric: count for metric, count in zip(chosen, lacking_M.tolist(), strict=True) if count}
         if self.num_dropped == len(table):
             raise ValueError(f"The table of {name!r} must have a row with all of {', '.join(chosen)}, got none.")
         rows = [row for row, keep in zip(read_rows(table, columns), is_complete_N.tolist(), strict=True) if keep]
@@ -213,7 +215,7 @@ def _merge(
         row, column = (int(place) for place in np.argwhere(differs_NM)[0])
         raise ValueError(
             f"Every architecture must have one {metrics[column]}, got {figures_NM[first_N[row], column]} and "
-            f"{figures_NM[row, column]} for one of them. Pass duplicates='first' or 'mean', or fewer metrics."
+            f"{figures_NM[row, column]} for one of them. Set `duplicates` to first or mean, or use fewer metrics."
         )
     if how == "mean" and differs_NM.any():
         sums_KM = np.zeros((len(kept_K), figures_NM.shape[1]))

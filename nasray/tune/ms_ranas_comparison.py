@@ -16,8 +16,8 @@ def compare(rows: Sequence[Mapping[str, Any]], *, num_classes: int) -> list[dict
     Three differences of accuracy, each found minus rival: of the last exits; of the means over all budgets up to the
     dearest last exit, where a network without an answer guesses; and of the same means over those budgets alone with
     which every network has an answer. Several rivals of a seed count with their mean. Beside them stands what is not
-    matched: the rivals' multiply-adds of the last exit and parameters of all exits as multiples of the found networks',
-    and what exit 1 costs of the last exit.
+    matched: the rivals' multiply-adds and parameters of the last exit, without what earlier exits alone need, as
+    multiples of the found networks', and what exit 1 costs of the last exit.
 
     Args:
         rows: Of the run; `rival_of` says of which variants' networks a row is a rival.
@@ -56,7 +56,7 @@ def _comparison(
         "rival": group,
         "num_rivals": len(rivals),
         "macs_ratio": _ratio(rivals, ours, lambda row: float(row["exits"][-1]["macs"])),
-        "parameters_ratio": _ratio(rivals, ours, lambda row: float(row["parameters"])),
+        "parameters_ratio": _ratio(rivals, ours, lambda row: float(row["exits"][-1]["parameters"])),
         "first_exit_share": {"found": shares[0], "rival": shares[1]},
         "differences": {name: _spread(_differences(ours, rivals, value)) for name, value in values.items()},
     }

@@ -15,6 +15,8 @@ import optuna
 import pandas as pd
 import pytest
 
+from nasray.commands import runs as commands_runs
+from nasray.pareto import hypervolume
 from nasray.tune.cli_errors import exit_status
 
 PROGRAM = Path(__file__).parents[2] / "experiments" / "nsga2_pareto.py"
@@ -59,10 +61,17 @@ def test_table_leaves_front_record_and_study(tabular, tmp_path, capsys):
     options = ["--evaluations", 150, "--population-size", 20, "--constraint", "latency_ms<=15"]
     assert run(*tabular, *options, "--run-dir", run_dir, "--json", file) == 0
     assert f"optuna-dashboard {run_dir}/optuna.log" in capsys.readouterr().out
-    front = json.loads(file.read_text())["front"]
+    written = json.loads(file.read_text())
+    front = written["front"]
     latencies = [row["metrics"]["latency_ms"] for row in front]
     assert latencies == sorted(latencies, reverse=True) and 0 < latencies[0] <= 15
     assert len({row["arch_id"] for row in rows_of(run_dir)}) == len(rows_of(run_dir)) == 150
+    # The hypervolume is that up to the point beside it.
+    feasible = [row["metrics"] for row in rows_of(run_dir) if row["metrics"]["latency_ms"] <= 15]
+    worst = {"accuracy": min(m["accuracy"] for m in feasible), "latency_ms": max(m["latency_ms"] for m in feasible)}
+    assert written["reference_point"] == worst
+    found = [(-row["metrics"]["accuracy"], row["metrics"]["latency_ms"]) for row in front]
+    assert written["hypervolume"] == pytest.approx(hypervolume(found, [-worst["accuracy"], worst["latency_ms"]]))
     assert json.loads((run_dir / "run.json").read_text())["status"] == "done"
     assert json.loads((run_dir / "front.json").read_text())["points"]
     study = study_of(run_dir)
@@ -70,6 +79,74 @@ def test_table_leaves_front_record_and_study(tabular, tmp_path, capsys):
     # The study's front has the program's figures; the dashboard shows this one.
     told = {tuple(trial.values) for trial in study.best_trials}
     assert told == {(row["metrics"]["accuracy"], row["metrics"]["latency_ms"]) for row in front}
+
+
+@pytest.fixture
+def line(tmp_path):
+    """Options of a search in a table all of whose 26 networks are on the front."""
+    path = tmp_path / "line.csv"
+    frame = pd.DataFrame({"a": range(26), "accuracy": range(26), "latency_ms": range(26), "area": range(26)})
+    frame.to_csv(path, index=False)
+    return ["--space", "tabular", "--table", path, "--architecture", "a", "--maximize", "accuracy", "--no-progress"]
+
+
+def test_a_front_that_is_not_shown_whole_says_so(line, tmp_path, capsys):
+    folder = tmp_path / "with space"
+    assert run(*line, "--minimize", "latency_ms", "--evaluations", 26, "--run-dir", folder) == 0
+    assert f"20 of 26 shown; all of them: nasray front '{folder}'\n" in capsys.readouterr().out
+    assert len(commands_runs.front_rows(folder)) == 26
+    # `nasray front` has no front of three.
+    assert run(*line, "--minimize", "latency_ms,area", "--evaluations", 26, "--run-dir", tmp_path / "three") == 0
+    assert "20 of 26 shown; all of them: the report, or --json FILE" in capsys.readouterr().out
+    assert run(*line, "--minimize", "latency_ms", "--evaluations", 20, "--run-dir", tmp_path / "short") == 0
+    assert "all of them" not in capsys.readouterr().out
+
+
+def test_without_a_feasible_candidate_the_limits_that_most_break_are_named(line, tmp_path, capsys):
+    file = tmp_path / "front.json"
+    limits = ["--constraint", "accuracy>=20", "--constraint", "latency_ms<=-1", "--constraint", "area<=99"]
+    options = ["--minimize", "latency_ms", "--evaluations", 26, "--run-dir", tmp_path / "run", "--json", file]
+    assert run(*line, *limits, *options) == 0
+    said = capsys.readouterr().out
+    assert "None of 26 candidates is feasible: 26 break latency_ms<=-1, 20 break accuracy>=20.\n" in said
+    assert "Pareto front" not in said
+    assert json.loads(file.read_text()) == {"front": [], "hypervolume": 0.0, "reference_point": None}
+
+
+@pytest.fixture
+def uneven(tmp_path):
+    """Options of a table with gaps, a repeated architecture and text among the numbers."""
+    path = tmp_path / "uneven.csv"
+    path.write_text("a,accuracy,phone_ms,note\nx,0.5,1,1\nx,0.7,1,hello\ny,0.6,,3\nz,,inf,4\nw,0.8,2,5\n")
+    names = ["--architecture", "a", "--maximize", "accuracy", "--run-dir", tmp_path / "run", "--dry-run"]
+    return ["--space", "tabular", "--table", path, *names]
+
+
+def test_what_a_table_leaves_out_is_said(uneven, capsys):
+    assert run(*uneven, "--minimize", "phone_ms", "--duplicates", "mean") == 0
+    said = capsys.readouterr().out
+    assert "Table: uneven, 2 architectures, figures: accuracy, phone_ms." in said
+    assert "2 of 5 rows left out, as figures are missing: accuracy in 1, phone_ms in 2." in said
+    assert "Rows that list an architecture again, which counts once: 1." in said
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "must have one accuracy, got 0.5 and 0.7 for one of them. Set `duplicates` to first or mean"),
+        (["--duplicates", "last"], "`duplicates` must be one of error, first, mean, got 'last'"),
+        (["--minimize", "note"], "Metric `note` must be numeric, got 'hello' in row 1 (counted from 0)"),
+        (["--minimize", "speed"], "`minimize` must name a column of the table such as 'a', 'accuracy'"),
+        (["--maximize", "speed"], "`maximize` must name a column"),
+        (["--constraint", "speed<=3"], "`constraint` must name a column"),
+        (["--devices", "phone_ms,speed"], "`devices` must name a column"),
+        (["--architecture", "speed"], "`architecture` must name a column"),
+        (["--combine", "weighted"], "`combine` must be left out without `devices`, got 'weighted'"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_by_the_name_of_the_option(uneven, capsys, options, sentence):
+    assert run(*uneven, *options) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
 
 
 def test_killed_run_goes_on_without_asking_twice(tabular, tmp_path):
@@ -149,7 +226,9 @@ def test_cells_are_trained_one_trial_each(tmp_path):
         (["--table", "x.csv"], "`table` must be left out with the space mobile"),
         (["--sampler", "cmaes"], "`sampler` must be one of nsga2"),
         (["--sampler", "tpe", "--population-size", "9"], "`population_size` must be left out for 'tpe'"),
-        (["--evaluations", "0"], "`num_evaluations` must be at least 1"),
+        (["--evaluations", "0"], "`evaluations` must be at least 1"),
+        (["--combine", "weighted"], "`combine` must be left out with the space mobile"),
+        (["--duplicates", "mean"], "`duplicates` must be left out with the space mobile"),
         (["--minimize", "energy"], "must be one of accuracy, loss, macs"),
         (["--constraint", "macs"], "must read like latency_ms<=5"),
         (["--constraint", "speed<=5"], "must be one of accuracy, loss, macs"),
@@ -244,6 +323,9 @@ def test_one_search_for_several_devices(two_devices, tmp_path, capsys, combine, 
     assert run(*two_devices, "--combine", combine, "--run-dir", tmp_path / "run") == 0
     said = capsys.readouterr().out
     assert "Front against phone_ms alone" in said and "Front against server_ms alone" in said
+    how = {"worst-case": "worst_device is the largest", "weighted": "weighted_devices is the mean"}
+    for name, text in how.items():
+        assert (f"{text} of phone_ms / 10.5, server_ms / 0.105" in said) == (name == combine)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [objective["name"] for objective in record["configuration"]["objectives"]] == ["accuracy", *names]
     for row in rows_of(tmp_path / "run"):
@@ -253,6 +335,14 @@ def test_one_search_for_several_devices(two_devices, tmp_path, capsys, combine, 
             assert metrics["worst_device"] == pytest.approx(max(shares))
         elif combine == "weighted":
             assert metrics["weighted_devices"] == pytest.approx(sum(shares) / 2)
+
+
+def test_the_cost_of_all_devices_can_have_a_limit(two_devices, tmp_path):
+    file = tmp_path / "front.json"
+    options = ["--constraint", "worst_device<=0.8", "--run-dir", tmp_path / "run", "--json", file]
+    assert run(*two_devices, *options) == 0
+    front = json.loads(file.read_text())["front"]
+    assert front and all(row["metrics"]["worst_device"] <= 0.8 for row in front)
 
 
 def test_devices_need_a_table_and_a_known_combination(two_devices, capsys):

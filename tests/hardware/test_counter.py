@@ -41,8 +41,8 @@ def test_a_module_that_computes_with_values_is_counted() -> None:
     assert count_macs(module, (3, 6)) == 3 * 6 * 4
     costs = module_costs(module, (3, 6), latency_budget_s=0)
     assert costs["macs"].value == 3 * 6 * 4
-    # Weights, and the largest input and output of a layer: in float32.
-    assert costs["memory_bytes"].value == 4 * (6 * 4 + 4) + 4 * (3 * 6 + 3 * 4)
+    # Weights, and the largest input and output of an operation, here of the product: in float32.
+    assert costs["memory_bytes"].value == 4 * (6 * 4 + 4) + 4 * (3 * 6 + 6 + 3 * 6)
     assert module.scale.device.type == "cpu" and module.training
 
 

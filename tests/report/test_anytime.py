@@ -202,8 +202,10 @@ def test_terminal_table_has_a_row_for_each_exit_of_each_kind(networks):
 
 def test_sentences_say_differences_in_points(results):
     (sentence,) = comparison_sentences(results["comparisons"])
-    assert "Found minus random architectures at 1.01x the multiply-adds and 2.50x the parameters" in sentence
-    assert "exit 1 at 27% of the last exit's multiply-adds (found 50%; 3 scales <b>)" in sentence
+    assert sentence.startswith("Found minus random architectures (3 scales <b>), in points: +20.00")
+    ratios = "takes 1.01x the multiply-adds and 2.50x the parameters of the found one's"
+    assert f"The last exit of random architectures {ratios}" in sentence
+    assert sentence.endswith("exit 1 takes 27% of the last exit's multiply-adds (found 50%).")
     assert "+20.00 \N{PLUS-MINUS SIGN} 14.14 (2 seeds) last exit" in sentence
     assert difference_text({"values": [], "mean": None, "std": None}) == "\N{EN DASH}"
     assert difference_text({"values": [-0.01], "mean": -0.01, "std": None}) == "-1.00 (1 seed)"

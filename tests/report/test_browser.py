@@ -1,6 +1,7 @@
 """The report as people use it: in a real browser, by hand, by keyboard, in the dark and on a phone."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from nasray.evaluation import Evaluation
 from nasray.formulations import Pareto
 from nasray.objectives import Objective
 from nasray.pareto import front_indices
+from nasray.records import RunDirectory
 from nasray.report import write_report
 from nasray.report.candidates import Candidates
+from nasray.report.trade_offs import trade_offs_of
 
 pytestmark = pytest.mark.slow
 
@@ -68,18 +71,36 @@ def test_another_pair_changes_axes_front_and_table(page, candidates):
     assert page.evaluate(TITLES) == ["Accuracy, more is better", "Parameters, less is better"]
 
 
-def test_best_trade_off_is_the_one_of_the_search_or_of_equal_weights(page, candidates):
-    star = "document.querySelector('#plot-pair').data.find(trace => trace.name === 'best trade-off').customdata[0]"
-    text = "document.getElementById('pair-caption').textContent"
+STAR = "document.querySelector('#plot-pair').data.find(trace => trace.name === 'best trade-off').customdata[0]"
+CAPTION = "document.getElementById('pair-caption').textContent"
+
+
+def test_best_trade_off_is_that_of_equal_weights_where_the_search_has_none(page, candidates):
+    rows = {row["network"]: row["arch_id"] for row in trade_offs_of({}, candidates)}
     choose(page, "x", "latency_ms")
-    assert "as the search weighs the objectives" in page.evaluate(text)
+    assert "weighed alike" in page.evaluate(CAPTION)
+    assert candidates.rows[page.evaluate(STAR)]["arch_id"] == rows["trade-off, latency"]
     choose(page, "y", "macs")
-    assert "weighed alike" in page.evaluate(text)
+    assert "weighed alike" in page.evaluate(CAPTION)
     archive = ParetoArchive(Pareto([Objective(name="latency_ms"), Objective(name="macs")]))
     for index in candidates.complete(["latency_ms", "macs"]):
         row = candidates.rows[index]
         archive.add(str(index), Architecture.from_json(row["architecture"]), Evaluation(metrics=row["metrics"]))
-    assert page.evaluate(star) == int(archive.best_trade_off().trial_id)
+    assert page.evaluate(STAR) == int(archive.best_trade_off().trial_id)
+
+
+def test_best_trade_off_is_that_of_the_search_where_it_weighs(browser, made_up_run, candidates, tmp_path):
+    run = RunDirectory.open(shutil.copytree(made_up_run(400).path, tmp_path / "run"))
+    names = ["accuracy", "latency_ms"]
+    index = candidates.front(names)[-1]
+    row = candidates.rows[index]
+    metrics = {name: row["metrics"][name] for name in names}
+    told = {"network": "trade-off, latency", "arch_id": row["arch_id"], "trial_id": "0", "metrics": metrics}
+    run.update(trade_offs=[told | {"saves": {}}])
+    browser.load(write_report(run), until=DRAWN)
+    choose(browser, "x", "latency_ms")
+    assert "as the search weighs the objectives" in browser.evaluate(CAPTION)
+    assert browser.evaluate(STAR) == index
 
 
 def test_hover_tells_architecture_and_figures_as_text(page, candidates):

@@ -85,6 +85,13 @@ def test_objectives_come_from_where_the_run_names_them(run, front, expected):
     assert [(goal.name, goal.direction, goal.ideal) for goal in candidates.objectives] == expected
 
 
+@pytest.mark.parametrize(("accuracies", "ideal"), [((0.2, 1.0), 1.0), ((0.9, 73.1), 100.0)])
+def test_the_ideal_of_an_accuracy_is_on_its_own_scale(accuracies, ideal):
+    rows = [row(number, accuracy=accuracy, macs=1) for number, accuracy in enumerate(accuracies)]
+    (goal, _) = Candidates.of_run({"configuration": {"objectives": ["accuracy", "macs"]}}, None, rows).objectives
+    assert goal.ideal == ideal
+
+
 def test_other_stages_are_no_candidates():
     rows = [row(0, accuracy=0.5), row(1, accuracy=0.6) | {"stage": "final"}]
     assert [r["arch_id"] for r in Candidates.of_run({}, None, rows).rows] == ["a0"]

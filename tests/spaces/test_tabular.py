@@ -141,7 +141,8 @@ def test_rows_without_a_needed_figure_are_dropped_and_counted():
     table = pd.DataFrame({"arch": TEXTS, "full": [1, 2, 3], "gaps": [np.nan, 1.5, np.inf]})
     assert TabularSpace(table, architecture="arch").metric_names == ("full",)
     space = TabularSpace(table, architecture="arch", metrics=["gaps", "full"])
-    assert (space.num_dropped, len(space)) == (2, 1)
+    assert (space.num_dropped, space.num_rows, len(space)) == (2, 3, 1)
+    assert space.gaps == {"gaps": 2}
     assert space.metrics(space.architectures[0]) == {"gaps": 1.5, "full": 2}
 
 
@@ -149,7 +150,7 @@ def test_repeated_architectures_are_merged_as_asked():
     table = pd.DataFrame({"arch": [TEXTS[0], TEXTS[1], TEXTS[0]], "accuracy": [0.5, 0.7, 0.6], "same": [1, 2, 1]})
     space = TabularSpace(table, architecture="arch", metrics=["same"])
     assert (space.num_merged, len(space)) == (1, 2)
-    with pytest.raises(ValueError, match=r"must have one accuracy, got 0.5 and 0.6 for one of them"):
+    with pytest.raises(ValueError, match=r"must have one accuracy, got 0.5 and 0.6 for one of them. Set `duplicates`"):
         TabularSpace(table, architecture="arch")
     for duplicates, expected in {"first": [0.5, 0.7], "mean": [0.55, 0.7]}.items():
         space = TabularSpace(table, architecture="arch", duplicates=duplicates)
@@ -178,7 +179,7 @@ def test_unusable_tables_are_refused(tmp_path):
         TabularSpace(table, architecture="ach")
     with pytest.raises(ValueError, match=r"`metrics` must name a column of the table such as .*'accuracy'.* got 'acc'"):
         TabularSpace(table, architecture="arch", metrics=["acc"])
-    with pytest.raises(ValueError, match=r"Metric `note` must be numeric, got a column of .* such as 'x'"):
+    with pytest.raises(ValueError, match=r"Metric `note` must be numeric, got 'x' in row 0 \(counted from 0\)"):
         TabularSpace(table, architecture="arch", metrics=["note"])
     with pytest.raises(ValueError, match="must have a row and a numeric column without gaps, got 0 rows and 2 metrics"):
         TabularSpace(table.iloc[:0], architecture="arch")
@@ -190,6 +191,21 @@ def test_unusable_tables_are_refused(tmp_path):
         TabularSpace(table.assign(arch=["a", None, "b"]), architecture="arch")
     with pytest.raises(ValueError, match="`space` must match"):
         TabularSpace(table, architecture="arch", name="no spaces")
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        (["1", None, "hello"], r"'hello' in row 2 \(counted from 0\)"),
+        ([None, 1.5, [2.0]], r"\[2.0\] in row 2"),
+        (["1", None, "2.5"], "a column of .* such as '1'. Save its values as numbers"),
+        ([None, None, None], "a column of object. Save its values"),
+    ],
+)
+def test_the_value_that_is_no_number_is_named(values, named):
+    table = pd.DataFrame({"arch": TEXTS, "note": pd.Series(values, dtype=object)})
+    with pytest.raises(ValueError, match=f"Metric `note` must be numeric, got {named}"):
+        TabularSpace(table, architecture="arch", metrics=["note"])
 
 
 def test_unusable_files_are_refused(tmp_path):

@@ -12,7 +12,7 @@ from nasray.tune.ms_ranas_results import exit_costs, exit_rows
 
 
 def row(group, seed, accuracies, macs=(100, 200), variant="v", holdout=None):
-    costs = ExitCosts(macs=macs, cumulative_macs=macs, parameters=macs)
+    costs = ExitCosts(macs=macs, cumulative_macs=macs, parameters=tuple(each // 10 for each in macs))
     return {
         "name": f"{group}-{variant}-{seed}-{accuracies}",
         "group": group,
@@ -20,7 +20,7 @@ def row(group, seed, accuracies, macs=(100, 200), variant="v", holdout=None):
         "rival_of": [] if group == "found" else [variant],
         "seed": seed,
         "arch_id": "a",
-        "parameters": sum(macs),
+        "parameters": sum(macs) ** (2 if group == "msdnet" else 1),  # with what only early exits need
         "exits": exit_rows(costs, holdout or accuracies, accuracies),
     }
 
@@ -48,7 +48,9 @@ def test_differences_by_hand():
     answered = (80 * 0.6 + 20 * 0.8) / 100 - 0.6
     assert random["differences"]["answered_budgets"]["values"][1] == pytest.approx(answered)
     assert random["macs_ratio"] == pytest.approx((200 + 200 + 220) / 3 / 200)
-    assert random["parameters_ratio"] == pytest.approx((300 + 300 + 340) / 3 / 300)
+    # As the table has it: of the last exit, not of the whole module.
+    assert random["parameters_ratio"] == pytest.approx((20 + 20 + 22) / 3 / 20)
+    assert msdnet["parameters_ratio"] == 1
     assert random["first_exit_share"] == pytest.approx({"found": 0.5, "rival": (0.5 + 0.5 + 120 / 220) / 3})
     # Only seed 0 has an MSDNet; from 150 on.
     assert msdnet["differences"]["answered_budgets"]["values"] == pytest.approx([0.5 - 0.9])

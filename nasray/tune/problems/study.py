@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from nasray.optuna_study import OptunaStrategy
 from nasray.report import write_report
 from nasray.spaces.cell import CellSpace
 from nasray.spaces.chain import ChainSpace
+from nasray.spaces.table_columns import UnknownColumnError
 from nasray.training.config import TrainingConfig
 from nasray.tune.measured_again import check_front
 from nasray.tune.netadapt_settings import PRESETS
 from nasray.tune.problems.problem import Place, Problem
 from nasray.tune.problems.subnets import SubnetProblem
-from nasray.tune.problems.table import TableProblem
+from nasray.tune.problems.table import COMBINE, TableProblem
 from nasray.tune.problems.trained import TrainedProblem
 
 SPACES = ("mobile", "chain", "cell", "tabular")
+_OF_TABLES = ("table", "architecture", "combine", "duplicates")
 _EPOCHS_TRAINED, _MAX_TRAIN, _CELLS_PER_STAGE = 5, 5000, 1
 
 
@@ -46,7 +48,8 @@ class ParetoSettings:
         table: File of a tabular space.
         architecture: Column of its architectures.
         devices: Its columns with costs on several devices, which become objectives.
-        combine: How they do; one of `COMBINE`.
+        combine: How they do; one of `COMBINE`, None for the worst case.
+        duplicates: What to do with an architecture listed again with other figures; None for "error".
         data: Folder of images; None for the bundled digits.
     """
 
@@ -61,23 +64,28 @@ class ParetoSettings:
     table: Path | None = None
     architecture: str | None = None
     devices: tuple[str, ...] = ()
-    combine: str = "worst-case"
+    combine: str | None = None
+    duplicates: str | None = None
     data: Path | None = None
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
             raise ValueError(f"`space` must be one of {', '.join(SPACES)}, got {self.space!r}.")
+        if self.evaluations is not None and self.evaluations < 1:
+            raise ValueError(f"`evaluations` must be at least 1, got {self.evaluations}.")
         is_table = self.space == "tabular"
         if self.devices and not is_table:
             raise ValueError(f"`devices` must be left out with the space {self.space}: they are columns of a table.")
-        for name in ("table", "architecture", "data", "epochs"):
-            if (getattr(self, name) is not None) and is_table != (name in ("table", "architecture")):
+        for name in (*_OF_TABLES, "data", "epochs"):
+            if (getattr(self, name) is not None) and is_table != (name in _OF_TABLES):
                 raise ValueError(f"`{name}` must be left out with the space {self.space}, which has no use for it.")
         if is_table and not (self.table and self.architecture and self.objectives):
             raise ValueError(
                 "`table`, `architecture` and an objective must be given with the space tabular. Name the file, the "
                 "column of the architectures, and what to minimize or maximize."
             )
+        if self.combine is not None and not self.devices:
+            raise ValueError(f"`combine` must be left out without `devices`, got {self.combine!r}. Name the devices.")
 
     def problem(self) -> Problem:
         """Return the space with its data; reads tables and images.
@@ -86,14 +94,7 @@ class ParetoSettings:
             ValueError: If they cannot be read, or candidates lack a metric.
         """
         if self.table and self.architecture:
-            names = [*(o.name for o in self.objectives), *(c.metric for c in self.constraints)]
-            return TableProblem(
-                self.table,
-                self.architecture,
-                list(dict.fromkeys(names)),
-                devices=self.devices,
-                combine=self.combine,
-            )
+            return self._of_table(self.table, self.architecture)
         images = load_image_data(self.data, max_train=_MAX_TRAIN if self.data else None, seed=self.seed)
         if self.space == "mobile":
             settings = PRESETS["quick"]()
@@ -108,6 +109,24 @@ class ParetoSettings:
         )
         recipe = _rescaled(PRESETS["quick"]().final, self.epochs or _EPOCHS_TRAINED)
         return TrainedProblem(space, images, recipe, seed=self.seed)
+
+    def _of_table(self, table: Path, architecture: str) -> TableProblem:
+        named_by: dict[str, str] = {objective.name: objective.direction for objective in self.objectives}
+        named_by |= {limit.metric: "constraint" for limit in self.constraints if limit.metric not in named_by}
+        try:
+            return TableProblem(
+                table,
+                architecture,
+                list(named_by),
+                devices=self.devices,
+                combine=self.combine or next(iter(COMBINE)),
+                duplicates=self.duplicates or "error",
+            )
+        except UnknownColumnError as error:
+            if error.argument != "metrics":
+                raise
+            # Whoever reads this has named an objective, a constraint or a device, and no "metrics".
+            raise UnknownColumnError(named_by.get(error.column, "devices"), error.column, error.known) from None
 
 
 class ParetoStudy:
@@ -187,6 +206,30 @@ def front_rows(archive: ParetoArchive) -> list[dict[str, Any]]:
         }
         for s in solutions
     ]
+
+
+def reference_point(archive: ParetoArchive) -> dict[str, float] | None:
+    """Return the worst value of each objective among all solutions, from where hypervolume counts; None if none is."""
+    if not archive.solutions:
+        return None
+    worst_M = archive.values_NM.max(axis=0).tolist()
+    objectives = archive.formulation.objectives
+    return {objective.name: objective.sign * value for objective, value in zip(objectives, worst_M, strict=True)}
+
+
+def why_infeasible(rows: Sequence[Mapping[str, Any]], constraints: Sequence[Constraint]) -> str:
+    """Say why none of the candidates is feasible: how many break which limit, and how many have no figures.
+
+    Args:
+        rows: Evaluations of the search, as recorded.
+        constraints: The limits.
+    """
+    evaluated = [row["metrics"] for row in rows if row["status"] != "failed" and row.get("metrics")]
+    broken = {str(limit): sum(limit.violation(metrics) > 0 for metrics in evaluated) for limit in constraints}
+    parts = [f"{count:,} break {limit}" for limit, count in sorted(broken.items(), key=lambda item: -item[1]) if count]
+    if failed := len(rows) - len(evaluated):
+        parts.append(f"{failed:,} failed")
+    return f"None of {len(rows):,} candidates is feasible: {', '.join(parts) or 'none was evaluated'}."
 
 
 def parse_objectives(minimize: Sequence[str], maximize: Sequence[str]) -> tuple[Objective, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,11 +12,10 @@ from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
 from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
-from nasray.hardware.cost import Cost
 from nasray.hardware.several_devices import TableCost, Weighted, WorstCase
 from nasray.objectives import Objective
 from nasray.records.files import digest
-from nasray.spaces.tabular import TabularSpace
+from nasray.spaces.tabular import Duplicates, TabularSpace
 from nasray.strategies.candidate_search import CandidateSearch
 from nasray.tune.batch_search import search_in_batches
 from nasray.tune.energy.calibration import Calibration
@@ -32,9 +31,10 @@ class TableProblem(Problem):
     Args:
         path: Parquet or CSV file.
         architecture: Column of the architectures, or several joined by commas.
-        metrics: Columns of figures to use.
+        metrics: Columns of figures to use, and what the devices' combined cost is called if it has a limit.
         devices: Columns with the costs on several devices.
         combine: How the devices become objectives; one of `COMBINE`.
+        duplicates: What to do with an architecture listed again with other figures; see `TabularSpace`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -51,19 +51,29 @@ class TableProblem(Problem):
         *,
         devices: Sequence[str] = (),
         combine: str = "worst-case",
+        duplicates: str = "error",
     ) -> None:
         if combine not in COMBINE:
             raise ValueError(f"`combine` must be one of {', '.join(COMBINE)}, got {combine!r}.")
-        columns = list(dict.fromkeys([*metrics, *devices]))
-        self.space = self._table = TabularSpace.from_file(path, architecture=architecture, metrics=columns)
-        self._combined = self._cost(devices, combine) if devices and combine != "each" else None
-        derived = [] if self._combined is None else [COMBINE[combine]]
+        derived = [COMBINE[combine]] if devices and combine != "each" else []
+        columns = [name for name in dict.fromkeys([*metrics, *devices]) if name not in derived]
+        self.space = self._table = TabularSpace.from_file(
+            path, architecture=architecture, metrics=columns, duplicates=cast(Duplicates, duplicates)
+        )
+        self._combined = self._cost(devices, combine) if derived else None
         self.metrics, self.num_evaluations = (*self._table.metric_names, *derived), 1000
         self.objectives = tuple(Objective(name=name) for name in derived or devices)
 
     def describe(self) -> list[str]:
-        """Return the table's size."""
-        return [f"Table: {self.space.name}, {len(self._table):,} architectures, figures: {', '.join(self.metrics)}."]
+        """Return the table's size, what of it is left out, and what the devices' combined cost means."""
+        table = self._table
+        lines = [f"Table: {self.space.name}, {len(table):,} architectures, figures: {', '.join(self.metrics)}."]
+        if table.num_dropped:
+            gaps = ", ".join(f"{metric} in {count:,}" for metric, count in table.gaps.items())
+            lines.append(f"{table.num_dropped:,} of {table.num_rows:,} rows left out, as figures are missing: {gaps}.")
+        if table.num_merged:
+            lines.append(f"Rows that list an architecture again, which counts once: {table.num_merged:,}.")
+        return lines if self._combined is None else [*lines, self._meaning(self._combined)]
 
     def configuration(self) -> dict[str, Any]:
         """Return the table's name; its content is the data."""
@@ -93,12 +103,16 @@ class TableProblem(Problem):
                 storage=place.cluster.storage,
             )
 
-    def _cost(self, devices: Sequence[str], combine: str) -> Cost:
+    def _meaning(self, combined: WorstCase | Weighted) -> str:
+        shares = ", ".join(f"{device} / {median:.4g}" for device, median in combined.references.items())
+        how = "the largest" if isinstance(combined, WorstCase) else "the mean"
+        return f"{self.objectives[0].name} is {how} of {shares}: of each device, its cost by its median in the table."
+
+    def _cost(self, devices: Sequence[str], combine: str) -> WorstCase | Weighted:
         """Return the devices' costs as one, relative to each device's median over the table."""
         costs = {device: TableCost(self._table, device, unit="") for device in devices}
         references = {device: float(np.median(self._table.column(device))) for device in devices}
-        combined = WorstCase if combine == "worst-case" else Weighted
-        return combined(costs, references)
+        return (WorstCase if combine == "worst-case" else Weighted)(costs, references)
 
     def _look_up(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         return [Evaluation(metrics=self._figures(architecture)) for architecture in architectures]
