@@ -77,6 +77,16 @@ class Domain:
             return
         self._charge(math.fsum(differences), waiting)
 
+    def wait(self, usage: Usage, why: str) -> None:
+        """Leave some time to the next good reading, as nobody could see who used the domain.
+
+        Args:
+            usage: Who held it.
+            why: What is wrong.
+        """
+        self._waiting.add(usage)
+        self._problem = why
+
     def take_idle_power(self, power_w: float, *, since_s: float) -> None:
         """Set the power at rest, and tell apart what was at rest up to now, as long as no lease was charged.
 
@@ -132,6 +142,9 @@ class Domain:
             now = tuple(sensor.read_j() for sensor in self._sensors)
         except SensorError as error:
             self._problem = str(error)
+            return None
+        except Exception as error:  # a driver's surprise must not end the readings of the other domains
+            self._problem = f"{type(error).__name__}: {error}"
             return None
         self._problem = None
         self._last_j = now

@@ -15,7 +15,7 @@ class HostRecord:
 
     Args:
         where: Names of the `host`, of the `machine` that it is on, and of the `session` of the account: hosts of one
-            machine in one session are containers beside each other.
+            machine in one session are containers beside each other, and leases of other sessions are other work.
         clock: Seconds that only go forward.
     """
 
@@ -31,7 +31,7 @@ class HostRecord:
 
     def begin(self, first: Mapping[str, Any]) -> None:
         """Count what a meter that was there before shows from this snapshot on."""
-        self._own[first["meter_id"]] = SnapshotPart(first)
+        self._own[first["meter_id"]] = self._part(first)
 
     def take(
         self, snapshot: Mapping[str, Any], present: Mapping[str, Resources], ended: Mapping[str, str]
@@ -49,10 +49,13 @@ class HostRecord:
         unread_s = self._clock() - snapshot["duration_s"] - self._read_s
         before = [] if is_same else self._without_reading(max(0.0, unread_s), ended)
         self._meter_id, self.since_s = meter_id, snapshot["duration_s"] if is_same else None
-        own = self._own.setdefault(meter_id, SnapshotPart()).of(snapshot)
+        own = self._own.setdefault(meter_id, self._part()).of(snapshot)
         self._last = self._shares.setdefault(meter_id, HostShares()).divide(own, present)
         self._read_s = self._clock()
         return [*before, *self.marked(ended)]
+
+    def _part(self, first: Mapping[str, Any] | None = None) -> SnapshotPart:
+        return SnapshotPart(first, account=self._where["session"])
 
     def lost(self, ended: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return the ledgers after the meter was lost: the time that nobody has read since is missing."""

@@ -30,7 +30,8 @@ class _Account:
 class NodeMeter:
     """Charge the energy of one node to leases, so that trials + other + idle = node in every domain.
 
-    Counters are read at every `tick` (meant once a second), and whenever a lease opens, closes or is asked for.
+    Counters are read at every `tick` (meant once a second), and whenever a lease opens, closes or is asked for. Where
+    the processes cannot be seen the next reading charges that time too, and up to then it counts as without a reading.
     Methods may be called from several threads. One meter per node: two of them on a node count everything twice.
 
     Args:
@@ -127,10 +128,10 @@ class NodeMeter:
         """Start to charge a lease, and return the id to close it by. Never fails for lack of a sensor."""
         with self._lock:
             self._read()
+            self._usage.adopt(lease)  # may fail, and then nothing is charged
             lease_id = f"{self.meter_id}-{len(self._accounts)}"
             self._accounts[lease_id] = _Account(lease=lease)
             self._open[lease_id] = lease
-            self._usage.adopt(lease)
             return lease_id
 
     def close(self, lease_id: str) -> LeaseEnergy:
@@ -210,7 +211,13 @@ class NodeMeter:
         self._duration_s += seconds
         for lease_id in self._open:
             self._accounts[lease_id].duration_s += seconds
-        usages = self._usage.read(self._open, max(seconds, _TINY_S), is_timed=is_timed)
+        try:
+            usages = self._usage.read(self._open, max(seconds, _TINY_S), is_timed=is_timed)
+        except Exception as error:  # whatever the system answers, what is charged stays and the next reading goes on
+            why = f"{type(error).__name__}: {error}"
+            for name, usage in self._usage.unread(self._open, max(seconds, _TINY_S), is_timed=is_timed).items():
+                self._domains[name].wait(usage, why)
+            return
         for name, usage in usages.items():
             self._domains[name].settle(usage)
 

@@ -39,20 +39,42 @@ class UsageReader:
             is_timed: Whether that length is real.
         """
         holders = _by_pid(leases)
-        cpu_s = self._trees.advance(self._processes.scan(holders.keys()), holders.keys())
+        # All that may fail comes first: what was looked at once is not seen again by the next call.
+        scan, busy_s = self._processes.scan(holders.keys()), self._processes.node_busy_s()
+        gpus = {name: sensor for name, sensor in self._sensors.items() if name.startswith(GPU_PREFIX)}
+        activities = {name: sensor.activity() or Activity() for name, sensor in gpus.items()}
+        cpu_s = self._trees.advance(scan, holders.keys())
         usages: dict[str, Usage] = {}
-        for name, sensor in self._sensors.items():
-            usage = Usage(seconds=seconds, present=dict.fromkeys(leases, seconds), is_witnessed=True, is_timed=is_timed)
+        for name in self._sensors:
             fractions = reserved_fractions(self._wanted(name, leases))
-            usage.reserved = {lease: fraction * seconds for lease, fraction in fractions.items()}
+            usage = _held(leases, fractions, seconds, is_timed=is_timed)
+            usage.is_witnessed = True
             if name == CPU:
-                self._add_cpu(usage, cpu_s, holders)
-            elif name.startswith(GPU_PREFIX):
-                self._add_gpu(usage, sensor.activity() or Activity(), holders)
+                self._add_cpu(usage, cpu_s, busy_s, holders)
+            elif name in gpus:
+                self._add_gpu(usage, activities[name], holders)
                 usage.present = {lease: seconds for lease in leases if lease in fractions or lease in usage.active}
             is_alone = usage.present.keys() <= fractions.keys() and len(fractions) == 1
             is_whole = math.isclose(math.fsum(fractions.values()), 1.0)
             usage.is_exclusive = usage.is_exclusive and is_alone and is_whole and usage.other == 0
+            usages[name] = usage
+        return usages
+
+    def unread(self, leases: Mapping[str, Lease], seconds: float, *, is_timed: bool) -> dict[str, Usage]:
+        """Return who held every domain where `read` failed; the next one also sees the CPU time of this time.
+
+        Args:
+            leases: See `read`.
+            seconds: See `read`.
+            is_timed: See `read`.
+        """
+        usages: dict[str, Usage] = {}
+        for name in self._sensors:
+            fractions = reserved_fractions(self._wanted(name, leases))
+            usage = _held(leases, fractions, seconds, is_timed=is_timed)
+            if name.startswith(GPU_PREFIX):
+                usage.present = dict.fromkeys(fractions, seconds)
+            usage.is_exclusive = False
             usages[name] = usage
         return usages
 
@@ -72,9 +94,10 @@ class UsageReader:
             return lease.cpus / self._processes.num_cpus
         return lease.memory_bytes / self._processes.memory_bytes
 
-    def _add_cpu(self, usage: Usage, cpu_s: Mapping[int, float], holders: Mapping[int, Sequence[str]]) -> None:
+    def _add_cpu(
+        self, usage: Usage, cpu_s: Mapping[int, float], busy_s: float, holders: Mapping[int, Sequence[str]]
+    ) -> None:
         """Add CPU seconds; those of the node beyond the leases' are others'."""
-        busy_s = self._processes.node_busy_s()
         for pid, keys in holders.items():
             for key in keys:
                 usage.active[key] = cpu_s.get(pid, 0.0) / len(keys)
@@ -102,6 +125,16 @@ class UsageReader:
         if shares is None:
             return False
         return all(self._trees.root_of(pid) is not None or self._processes.exists(pid) for pid in shares)
+
+
+def _held(leases: Mapping[str, Lease], fractions: Mapping[str, float], seconds: float, *, is_timed: bool) -> Usage:
+    """Return the use of a domain by reserved fractions alone."""
+    return Usage(
+        seconds=seconds,
+        present=dict.fromkeys(leases, seconds),
+        reserved={lease: fraction * seconds for lease, fraction in fractions.items()},
+        is_timed=is_timed,
+    )
 
 
 def _by_pid(leases: Mapping[str, Lease]) -> dict[int, list[str]]:

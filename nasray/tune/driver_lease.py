@@ -27,7 +27,8 @@ class DriverLease:
 
     Advisory: object stores have no locks, so that two processes that start within the same second may both believe
     that they hold it, until one sees at its next renewal that it does not (`check`). A process that was killed holds
-    it until it expires, on its own machine not even that long.
+    it until it expires, on its own machine not even that long. One that could not reach the storage for longer has the
+    lease as before if nobody took it meanwhile, which is what `holds` finds out.
 
     Args:
         folder: The run's folder on the storage.
@@ -43,7 +44,7 @@ class DriverLease:
             if owner is not None and not _is_over(owner):
                 raise _in_use(folder, owner)
             self._kept.renew()
-            if not self._kept.is_mine():
+            if not self.holds():
                 raise _in_use(folder, _owner(folder) or {})
         threading.Thread(target=self._kept.keep, name="driver-lease", daemon=True).start()
         self._finalizer = weakref.finalize(self, self._kept.let_go)
@@ -53,8 +54,23 @@ class DriverLease:
         """Whether another process took the run over."""
         return self._kept.is_lost
 
+    def holds(self) -> bool:
+        """Ask the storage whether the run is still this process's to write, and renew the lease if it is.
+
+        Raises:
+            OSError: If the storage does not answer.
+        """
+        self._kept.look()
+        return not self.is_lost
+
+    def lose(self) -> None:
+        """Note that another process went on with the run, whatever the lease says."""
+        self._kept.is_lost = True
+
     def check(self) -> None:
         """Make sure that nobody else took the run over, as another machine does when this one was cut off for long.
+
+        Says what was found out so far, without asking the storage.
 
         Raises:
             RunError: If so.
@@ -62,7 +78,7 @@ class DriverLease:
         if self.is_lost:
             raise RunError(
                 f"{self._folder} was taken over by another process, as this one could not renew its lease for "
-                f"{EXPIRES_S:g} seconds. The run goes on there; nothing more is written by this one."
+                f"{EXPIRES_S:g} seconds. The run goes on there, or ended there; nothing more is written by this one."
             )
 
     def release(self) -> None:
@@ -76,29 +92,44 @@ class _Kept:
     def __init__(self, folder: StorageFolder) -> None:
         self._folder, self._token = folder, uuid.uuid4().hex
         self._is_over = threading.Event()
+        # Two threads look; the end of `DriverLease` may come in the middle of either's look.
+        self._lock = threading.RLock()
+        self._is_torn = False
+        self._renewed_s = 0.0
         self.is_lost = False
 
     def renew(self) -> None:
         content = {**this_process(), "machine": _MACHINE, "token": self._token, "renewed_s": time.time()}
+        self._is_torn = True  # unless it succeeds
         self._folder.write(FILE, json.dumps(content).encode())
+        self._is_torn, self._renewed_s = False, time.monotonic()
 
-    def is_mine(self) -> bool:
-        owner = _owner(self._folder)
-        return owner is None or owner.get("token") == self._token
+    def look(self) -> None:
+        with self._lock:
+            if self.is_lost or self._is_over.is_set():
+                return
+            if not self._is_mine():
+                self.is_lost = True
+            elif self._is_torn or time.monotonic() - self._renewed_s >= _RENEWED_EVERY_S / 2:
+                self.renew()
+
+    def _is_mine(self) -> bool:
+        """Whether the lease has this process's token: none at all means that another process had it, and ended."""
+        try:
+            owner = _read(self._folder)
+        except FileNotFoundError:
+            return False
+        return self._is_torn if owner is None else owner.get("token") == self._token
 
     def keep(self) -> None:
-        while not self._is_over.wait(_RENEWED_EVERY_S):
+        while not self._is_over.wait(_RENEWED_EVERY_S) and not self.is_lost:
             with contextlib.suppress(OSError):  # tried again, until the storage answers
-                if not self.is_mine():
-                    self.is_lost = True
-                    return
-                if not self._is_over.is_set():
-                    self.renew()
+                self.look()
 
     def let_go(self) -> None:
         self._is_over.set()
-        with contextlib.suppress(OSError):  # then it expires
-            if not self.is_lost and self.is_mine():
+        with self._lock, contextlib.suppress(OSError):  # then it expires
+            if not self.is_lost and self._is_mine():
                 self._folder.remove_file(FILE)
 
 
@@ -108,8 +139,17 @@ _MACHINE = f"{uuid.getnode():x}"
 def _owner(folder: StorageFolder) -> dict[str, Any] | None:
     """Return what the lease says; None if there is none, or a crash tore it."""
     try:
-        owner = parse_json(folder.read(FILE))
-    except (FileNotFoundError, ValueError):
+        return _read(folder)
+    except FileNotFoundError:
+        return None
+
+
+def _read(folder: StorageFolder) -> dict[str, Any] | None:
+    """Return what the lease says; None if a crash tore it."""
+    content = folder.read(FILE)
+    try:
+        owner = parse_json(content)
+    except ValueError:
         return None
     return owner if isinstance(owner, dict) else None
 

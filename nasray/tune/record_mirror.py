@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +53,20 @@ class RecordMirror:
     Args:
         run_dir: The run directory.
         folder: The copy.
+        may_write: Asked before anything is written or removed, which then must not be done by another process. May
+            raise `OSError`; always true by default.
     """
 
-    def __init__(self, run_dir: Path, folder: StorageFolder) -> None:
+    def __init__(self, run_dir: Path, folder: StorageFolder, may_write: Callable[[], bool] = lambda: True) -> None:
         self._run_dir, self._folder, self._files = run_dir, folder, folder / _FILES
+        self._may_write = may_write
         self._known: dict[str, tuple[tuple[int, int], str]] = {}  # by path: size and time of change, SHA-256
         self._manifests: list[tuple[int, _Manifest]] | None = None
+        self._tried: set[str] = set()  # SHA-256 of next manifests, which may be there although writing them failed
         self._next_s = 0.0
         self.problem: str | None = None
+        self.is_overtaken = False
+        """Whether another process goes on with the copy, so that this one leaves it alone from now on."""
 
     def is_due(self) -> bool:
         """Return whether to copy, as that was not done for a while; it takes at most a twentieth of the time."""
@@ -76,6 +82,8 @@ class RecordMirror:
         try:
             self._push()
             self.problem = None
+        except _OvertakenError as error:
+            self.is_overtaken, self.problem = True, str(error)
         except OSError as error:
             self.problem = cause(error)
         end = time.monotonic()
@@ -83,6 +91,7 @@ class RecordMirror:
         return self.problem is None
 
     def _push(self) -> None:
+        self._check()
         if self._manifests is None:
             self._manifests = self._found()
         there = {digest for _, manifest in self._manifests for digest in manifest.objects()}
@@ -92,10 +101,34 @@ class RecordMirror:
                 now[path] = self._copied(path, file, there)
         manifest = _Manifest(files=now)
         if not self._manifests or self._manifests[-1][1] != manifest:
+            self._check()  # copying files may have taken long
             number = self._manifests[-1][0] + 1 if self._manifests else 1
-            self._folder.write(_MANIFEST.format(number), json.dumps({"files": now}).encode())
+            content = json.dumps({"files": now}).encode()
+            self._tried.add(_sha256(content))
+            self._folder.write(_MANIFEST.format(number), content)
             self._manifests.append((number, manifest))
+            self._tried.clear()
         self._forget()
+
+    def _check(self) -> None:
+        """Make sure that no other process writes the copy, or did: what this one knows of it would be out of date.
+
+        Raises:
+            _OvertakenError: If one does.
+        """
+        is_overtaken = self.is_overtaken or not self._may_write()
+        if not is_overtaken and self._manifests is not None:
+            newest = self._manifests[-1][0] if self._manifests else 0
+            newer = [number for number in _numbers(self._folder) if number > newest]
+            is_overtaken = bool(newer) and not (newer == [newest + 1] and self._is_tried(newest + 1))
+        if is_overtaken:
+            raise _OvertakenError("another process went on with the run")
+
+    def _is_tried(self, number: int) -> bool:
+        """Whether a manifest is one that this process failed to write, whole or in part."""
+        if not self._tried or _read(self._folder, number) is None:
+            return bool(self._tried)
+        return _sha256(self._folder.read(_MANIFEST.format(number))) in self._tried
 
     def _copied(self, path: str, file: Path, there: set[str]) -> str:
         """Return the SHA-256 of a file that is there, after copying it if need be."""
@@ -105,7 +138,7 @@ class RecordMirror:
         if known is not None and known[0] == mark and known[1] in there:
             return known[1]
         content = file.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
+        digest = _sha256(content)
         if digest not in there:
             self._files.write(digest, content)
             there.add(digest)
@@ -130,6 +163,10 @@ class RecordMirror:
             for name in manifest.objects() - newest.objects():
                 self._files.remove_file(name)
         self._manifests = self._manifests[-1:]
+
+
+class _OvertakenError(Exception):
+    """Another process goes on with the copy."""
 
 
 def has_records(folder: StorageFolder) -> bool:
@@ -189,7 +226,7 @@ def _content(folder: StorageFolder, path: str, digest: str) -> bytes:
         content = (folder / _FILES).read(digest)
     except FileNotFoundError:
         content = b""
-    if hashlib.sha256(content).hexdigest() != digest:
+    if _sha256(content) != digest:
         raise RunError(f"{path} in {folder} is missing or damaged. Restore {_FILES}/{digest} there from a copy.")
     return content
 
@@ -200,6 +237,10 @@ def _read(folder: StorageFolder, number: int) -> _Manifest | None:
         return build(_Manifest, parse_json(folder.read(_MANIFEST.format(number))))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _numbers(folder: StorageFolder) -> list[int]:

@@ -78,7 +78,7 @@ class RunStorage:
         Raises:
             RunError: If they cannot be written.
         """
-        self._run, self._mirror = run, RecordMirror(run.path, self.folder / _RECORDS)
+        self._run, self._mirror = run, RecordMirror(run.path, self.folder / _RECORDS, self._lease.holds)
         if run.run.get(NAME) != self.folder.name:
             run.update(**{NAME: self.folder.name})
         self.finish()
@@ -88,9 +88,14 @@ class RunStorage:
 
         If the storage is away, they come later. If another process took the run over, they never do.
         """
-        if self._mirror is None or self._run is None or self._lease.is_lost or self._mirror.push():
-            return self._mirror is not None and not self._lease.is_lost
-        self._run.add_notice(_LATE)
+        if self._mirror is None or self._run is None or self._lease.is_lost:
+            return False
+        if self._mirror.push():
+            return True
+        if self._mirror.is_overtaken:
+            self._lease.lose()
+        else:
+            self._run.add_notice(_LATE)
         return False
 
     def push_if_due(self) -> None:
@@ -102,6 +107,7 @@ class RunStorage:
         self._lease.check()
         if self._mirror is not None and self._mirror.is_due():
             self.push()
+            self._lease.check()
 
     def finish(self) -> None:
         """Copy the records, which have to be there.
@@ -111,6 +117,7 @@ class RunStorage:
         """
         self._lease.check()
         if not self.push():
+            self._lease.check()
             problem = self._mirror.problem if self._mirror else "no run is kept there"
             raise RunError(
                 f"{self.folder} cannot be written ({problem}). The run directory has everything; once the "

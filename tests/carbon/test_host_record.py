@@ -181,6 +181,96 @@ def test_a_meter_that_was_there_before_is_counted_from_then_on():
     assert host.book.owners().keys() == {"trial-2"}
 
 
+class Sharer:
+    """One of the accounts that a host's meter serves."""
+
+    def __init__(self, session, host):
+        self.session, self.host = session, host
+        self.record = HostRecord(WHERE | {"session": session}, host.clock)
+        self.book = EnergyLedger(intensity=CarbonIntensity(g_per_kwh=400.0, source="given"))
+
+    def begin(self, account_of):
+        self.record.begin(shared_snapshot(self.host, account_of))
+
+    def read(self, account_of):
+        parts = self.record.take(shared_snapshot(self.host, account_of, self.record.since_s), {"a": FOUR}, {})
+        for part in parts:
+            self.book.add(json.loads(json.dumps(part)))
+        self.book.check()
+
+    def trials_j(self):
+        return {owner: energy.domains["cpu"].energy_j for owner, energy in self.book.owners().items()}
+
+
+def shared_snapshot(host, account_of, since_s=None):
+    snapshot = host.meter.snapshot(since_s)
+    for key, entry in snapshot["leases"].items():
+        entry |= {"node": host.node_of[key], "account": account_of.get(key)}
+    return snapshot
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_accounts_that_share_a_meter_have_their_own_leases_whenever_those_open(ends):
+    host, account_of = Host(), {}
+    del host.sensors[GPU]
+    host.start("m")
+    one, two = Sharer("one", host), Sharer("two", host)
+
+    def lease(account, pid, owner=None):
+        host.processes.start(pid)
+        owner = owner or f"trial-{pid}"
+        key = host.meter.open(Lease(owner=owner, stage="search", pid=pid, process_created_s=0.0))
+        host.node_of[key], account_of[key] = "a", account
+        return key
+
+    def spend(cpu_j, *pids):
+        host.clock.sleep(1.0)
+        host.sensors["cpu"].spend(cpu_j + 20.0)  # of it 20 at rest
+        for pid in pids:
+            host.processes.work(pid, 1.0)
+
+    lease("one", 1)
+    one.read(account_of)
+    spend(100.0, 1)
+    two.begin(account_of)
+    keys = [lease("one", 2), lease("two", 3), lease(None, 4, "trial-2"), lease(None, 5, "trial-3")]
+    unknown = lease(None, 6)  # of nobody knows whom
+    for _ in range(3):
+        spend(120.0, 1, 2, 3, 4, 5, 6)
+        one.read(account_of)
+        two.read(account_of)
+    if ends:  # what ended long ago is told no more
+        for key in [*keys, unknown]:
+            host.meter.close(key)
+        for _ in range(2):
+            host.clock.sleep(100.0)
+            one.read(account_of)
+            two.read(account_of)
+    assert one.trials_j() == pytest.approx({"trial-1": 160.0, "trial-2": 120.0})
+    assert two.trials_j() == pytest.approx({"trial-3": 120.0})
+    domains = [sharer.book.nodes()["a"]["cpu"] for sharer in (one, two)]
+    assert [domain["node_j"] for domain in domains] == pytest.approx([540.0, 420.0])
+    assert [domain["trials_j"] for domain in domains] == pytest.approx([280.0, 120.0])
+    assert [domain["other_j"] for domain in domains] == pytest.approx([180.0, 240.0])
+
+
+def test_leases_without_an_account_are_of_the_only_one_that_is_active():
+    host, account_of = Host(), {}
+    one, two = Sharer("one", host), Sharer("two", host)
+    key = host.lease("a", 1)
+    account_of[key] = "one"
+    host.lease("a", 2)
+    host.spend(100.0, 0.0, 1, 2)
+    one.read(account_of)
+    host.meter.close(key)
+    two.begin(account_of)
+    host.lease("a", 3)
+    host.spend(100.0, 0.0, 2, 3)
+    two.read(account_of)
+    assert one.book.owners().keys() == {"trial-1", "trial-2"}
+    assert two.book.owners().keys() == {"trial-3"}
+
+
 def test_containers_of_one_machine_are_named():
     hosts = [Host(f"m{number}", WHERE | {"host": f"m-{number}"}) for number in range(2)]
     book = hosts[0].book

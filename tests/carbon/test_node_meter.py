@@ -87,6 +87,67 @@ def test_a_gpu_that_disappears_leaves_what_was_counted_and_says_what_is_missing(
     assert node.meter.snapshot()["domains"][GPU]["missing_s"] == pytest.approx(30.0)
 
 
+def test_processes_that_cannot_be_seen_for_a_while_cost_nothing_but_that_time(monkeypatch):
+    node = Node(FakeSensor(domain="cpu", idle_power_w=10.0), FakeSensor(domain=GPU, idle_power_w=10.0))
+    keys = [node.meter.open(node.lease(pid, cpus=2.0)) for pid in (1, 2)]
+    node.spend(cpu=30.0, gpu=20.0)
+    node.processes.work(1, 1.0)
+    node.meter.tick()
+    for name in ("scan", "node_busy_s"):
+        before = node.meter.energy(keys[0]).domains["cpu"].energy_j
+
+        def fail(*arguments):
+            raise FileNotFoundError("/proc/1/stat")
+
+        monkeypatch.setattr(node.processes, name, fail)
+        node.spend(cpu=30.0, gpu=20.0)
+        node.processes.work(2, 1.0)
+        node.meter.tick()
+        during, snapshot = node.meter.energy(keys[0]).domains["cpu"], node.meter.snapshot()
+        assert (during.energy_j, during.missing_s) == (before, pytest.approx(1.0))
+        assert "FileNotFoundError: /proc/1/stat" in during.source
+        assert [snapshot["domains"][key]["missing_s"] for key in ("cpu", GPU)] == pytest.approx([1.0, 1.0])
+        monkeypatch.undo()
+        node.meter.tick()
+    # The second process alone worked meanwhile, each held a quarter of the domain at rest.
+    first, second = (node.meter.close(key).domains["cpu"] for key in keys)
+    assert first.energy_j == pytest.approx(20.0 + 3 * 10.0 / 4)
+    assert second.energy_j == pytest.approx(2 * 20.0 + 3 * 10.0 / 4)
+    domain = node.meter.snapshot()["domains"]["cpu"]
+    assert domain["missing_s"] == 0 and "FileNotFoundError" not in domain["source"]
+    assert math.fsum(domain[part] for part in ("trials_j", "other_j", "idle_j")) == pytest.approx(90.0, rel=1e-12)
+
+
+def test_a_lease_of_a_dead_process_is_closed_although_processes_cannot_be_seen(monkeypatch):
+    node = Node(FakeSensor(domain="cpu"))
+    key = node.meter.open(node.lease(1))
+
+    def fail(roots):
+        raise FileNotFoundError("/proc/1/stat")
+
+    monkeypatch.setattr(node.processes, "scan", fail)
+    node.processes.end(1)
+    node.meter.tick()
+    assert node.meter.energy(key).closed_by == "process gone"
+    with pytest.raises(FileNotFoundError, match="/proc/1/stat"):
+        node.meter.open(node.lease(2))
+    assert len(node.meter.snapshot()["leases"]) == 1  # none is charged that nobody has
+
+
+def test_a_sensor_with_an_error_of_its_own_keeps_no_other_from_being_read(monkeypatch):
+    gpu = FakeSensor(domain=GPU)
+    node = Node(gpu, FakeSensor(domain="cpu"))
+
+    def fail():
+        raise RuntimeError("driver changed")
+
+    monkeypatch.setattr(gpu, "read_j", fail)
+    node.spend(cpu=30.0)
+    domains = node.meter.snapshot()["domains"]
+    assert domains["cpu"]["node_j"] == pytest.approx(30.0)
+    assert domains[GPU]["missing_s"] == pytest.approx(1.0) and "RuntimeError: driver changed" in domains[GPU]["source"]
+
+
 def test_a_sensor_that_never_answers_is_unknown_not_zero():
     node = Node(FakeSensor(domain="cpu", failure="no permission"))
     energy = node.meter.close(node.meter.open(node.lease(1)))

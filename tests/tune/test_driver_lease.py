@@ -83,6 +83,47 @@ def test_a_lease_is_renewed_and_its_loss_is_said(folder, monkeypatch):
     assert folder.read(FILE) == theirs
 
 
+def test_a_lease_that_is_gone_is_not_taken_back(folder):
+    lease = DriverLease(folder)
+    folder.remove_file(FILE)  # as another process does that took it, went on, and ended
+    assert not lease.holds() and lease.is_lost
+    with pytest.raises(RunError, match="was taken over by another process"):
+        lease.check()
+    lease.release()
+    assert folder.files() == []
+
+
+def test_a_lease_that_expired_while_the_storage_was_away_goes_on_if_nobody_took_it(folder):
+    lease = DriverLease(folder)
+    owner = read(folder)
+    lease._kept._renewed_s -= 2 * EXPIRES_S
+    folder.write(FILE, json.dumps(owner | {"renewed_s": owner["renewed_s"] - 2 * EXPIRES_S}).encode())
+    assert lease.holds()
+    assert read(folder)["renewed_s"] >= owner["renewed_s"]  # nobody may take it now
+    lease.check()
+    lease.release()
+
+
+@pytest.mark.parametrize("is_torn_by_itself", [True, False])
+def test_a_torn_lease_is_ones_own_if_one_failed_to_write_it(folder, monkeypatch, is_torn_by_itself):
+    lease, write = DriverLease(folder), StorageFolder.write
+
+    def write_half(folder, name, content):
+        write(folder, name, content[: len(content) // 2])
+        raise OSError("no space left on device")
+
+    if is_torn_by_itself:
+        monkeypatch.setattr(StorageFolder, "write", write_half)
+        with pytest.raises(OSError, match="no space left"):
+            lease._kept.renew()
+        monkeypatch.undo()
+    else:
+        folder.write(FILE, b"{")
+    assert lease.holds() == is_torn_by_itself
+    assert bool(read(folder)) == is_torn_by_itself
+    lease.release()
+
+
 def read(folder):
     try:
         return json.loads(folder.read(FILE))

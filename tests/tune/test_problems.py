@@ -75,9 +75,11 @@ def test_an_evaluations_own_energy_is_kept(required, energy_j):
     result, evaluation = charged(Evaluation(metrics={"accuracy": 0.5, "energy_j": 2e-6}), required, energy_j)
     assert evaluation.status == "ok"
     assert evaluation.metrics["energy_j"] == 2e-6
-    assert ("carbon_g" in evaluation.metrics) == (energy_j is not None)  # that of the search
     if "energy_j" in required:
         assert (result["energy_j"], result["energy_quality"]) == (2e-6, "reported")
+        assert evaluation.metrics["carbon_g"] == pytest.approx(2e-6 / 3.6e6 * 56)
+    else:
+        assert ("carbon_g" in evaluation.metrics) == (energy_j is not None)  # that of the search
     row = evaluation_row(Trial(trial_id="0", architecture=SPACE.smallest()), evaluation)
     assert recorded_evaluation(json.loads(json.dumps(row))) == evaluation
 

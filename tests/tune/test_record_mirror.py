@@ -120,6 +120,56 @@ def test_a_storage_that_is_away_is_written_later(run_dir, remote, tmp_path, monk
     assert tree(tmp_path / "again") == tree(run_dir)
 
 
+def test_a_copy_that_another_process_went_on_with_is_left_alone(run_dir, remote, tmp_path):
+    mirror = RecordMirror(run_dir, remote)
+    assert mirror.push()
+    bring_back(remote, tmp_path / "theirs")
+    fill(tmp_path / "theirs", evaluations="1\n2\n3\n")
+    shutil.rmtree(tmp_path / "theirs" / "models")
+    assert RecordMirror(tmp_path / "theirs", remote).push()
+    fill(run_dir, evaluations="1\n4\n")
+    for _ in range(2):
+        assert not mirror.push() and mirror.is_overtaken and "another process" in mirror.problem
+    bring_back(remote, tmp_path / "again")
+    assert tree(tmp_path / "again") == tree(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_nothing_is_written_by_who_may_not(run_dir, remote, number):
+    answers = iter([True] * number + [False] * 9)
+    mirror = RecordMirror(run_dir, remote, lambda: next(answers))
+    for _ in range(2):
+        mirror.push()
+        fill(run_dir, evaluations="1\n2\n")
+    assert mirror.is_overtaken
+    # The second push lost the right while it copied: what it copied is in no manifest.
+    assert remote.files() == (["manifest-00000001.json"] if number else [])
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0], ids=["nothing", "torn", "whole"])
+def test_manifests_that_failed_to_be_written_but_may_be_there_are_ones_own(
+    run_dir, remote, tmp_path, monkeypatch, part
+):
+    mirror, write = RecordMirror(run_dir, remote), StorageFolder.write
+    assert mirror.push()
+
+    def fail_after(folder, name, content, part):
+        if not name.startswith("manifest"):
+            return write(folder, name, content)
+        if part:
+            write(folder, name, content[: int(part * len(content))])
+        raise OSError("timed out")
+
+    for number, written in enumerate((part, 0.0)):  # the second is another manifest, and is not there
+        monkeypatch.setattr(StorageFolder, "write", lambda *file, written=written: fail_after(*file, written))
+        fill(run_dir, evaluations=f"tried {number}\n")
+        assert not mirror.push() and not mirror.is_overtaken and mirror.problem == "timed out"
+        monkeypatch.undo()
+    assert mirror.push()
+    bring_back(remote, tmp_path / "again")
+    assert tree(tmp_path / "again") == tree(run_dir)
+
+
 def test_copying_waits_its_time(run_dir, remote, monkeypatch):
     mirror, now, write_s = RecordMirror(run_dir, remote), [1000.0], 0.0
     monkeypatch.setattr(record_mirror.time, "monotonic", lambda: now[0])

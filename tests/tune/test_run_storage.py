@@ -234,6 +234,60 @@ def test_a_run_that_another_process_took_over_is_not_written(tmp_path, monkeypat
     assert all_content(storage.folder / "records") == before
 
 
+def test_a_run_that_another_process_took_over_and_finished_is_not_written(uri, tmp_path):
+    def add(run, *numbers):
+        run.append_evaluations([{"sample_id": str(n), "arch_id": f"a{n}", "status": "ok"} for n in numbers])
+
+    first, first_run = stored(uri, tmp_path / "run")
+    add(first_run, 0)
+    assert first.push()
+    # Its lease expires as it is cut off. Here the other one may take it as they are one process.
+    second = RunStorage.open(uri, tmp_path / "second" / "run", resume=True)
+    second_run = directory(tmp_path / "second" / "run", resume=True)
+    second.keep(second_run)
+    for number in range(1, 51):
+        add(second_run, number)
+        assert second.push()
+    second.finish()
+    second.close()
+    second_run.close()
+
+    add(first_run, 99)
+    before = all_content(first.folder)
+    assert not first.push()
+    for step in (first.push_if_due, first.finish):
+        with pytest.raises(RunError, match="was taken over by another process"):
+            step()
+    first.close()
+    assert all_content(first.folder) == before
+    third = RunStorage.open(uri, tmp_path / "third" / "run", resume=True)
+    found = RunDirectory.open(tmp_path / "third" / "run").evaluations()
+    assert [row["sample_id"] for row in found] == [str(number) for number in range(51)]
+    third.close()
+
+
+def test_a_storage_that_was_away_for_long_is_written_if_nobody_took_the_run(tmp_path, monkeypatch):
+    storage, run = stored(f"file://{tmp_path}/storage", tmp_path / "run")
+    kept, folder = storage._lease._kept, storage.folder
+    read = StorageFolder.read
+
+    def away(*arguments):
+        raise OSError("no route to host")
+
+    for name in ("read", "write", "files"):
+        monkeypatch.setattr(StorageFolder, name, away)
+    kept._renewed_s -= 1000.0
+    assert not storage.push() and run.run["notices"] == [_LATE]
+    storage.push_if_due()  # the run itself goes on
+    monkeypatch.undo()
+    owner = json.loads(read(folder, "lease.json"))
+    folder.write("lease.json", json.dumps(owner | {"renewed_s": owner["renewed_s"] - 1000.0}).encode())
+    storage.finish()
+    assert json.loads(read(folder, "lease.json"))["renewed_s"] >= owner["renewed_s"]
+    storage.close()
+    run.close()
+
+
 @pytest.mark.ray
 def test_what_is_finished_is_kept_until_the_storage_has_it(cluster, tmp_path, monkeypatch):
     storage, run = stored(f"file://{tmp_path}/storage", tmp_path / "run")

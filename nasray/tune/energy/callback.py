@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,8 @@ class EnergyCallback(tune.Callback):
     time add up to what the node used. A restored experiment goes on with it.
 
     A number that a trial itself reports as `energy_j` or `carbon_g`, such as a simulator's, stays; `energy_quality` of
-    such an `energy_j` is "reported", and what the trial was charged stands in the account alone.
+    such an `energy_j` is "reported", and what the trial was charged stands in the account alone. `carbon_g` is always
+    of the `energy_j` beside it, by the account's intensity and PUE, unless the trial reports its own.
 
     Actors and data-parallel workers that a trial starts are processes of their own; what they use counts as other work
     unless they call `metered(owner=...)`, and then stands in the account alone.
@@ -81,7 +82,8 @@ class EnergyCallback(tune.Callback):
         self._account.watch_new_nodes()
         lease = self._leases.setdefault(trial.trial_id, _TrialLease(self._earlier.pop(trial.trial_id, None)))
         lease.end()
-        lease.begin(trial.temporary_state.ray_actor, trial.trial_id, self._settings[2])
+        opener = partial(_open_in_actor, trial.trial_id, self._settings[2], self._account.session)
+        lease.begin(trial.temporary_state.ray_actor, opener)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -89,13 +91,14 @@ class EnergyCallback(tune.Callback):
         """Add the columns."""
         lease = self._leases.get(trial.trial_id)
         energy = lease.energy() if lease else None
-        energy_j = None if energy is None else energy.energy_j
-        quality = "unavailable" if energy is None else energy.quality
-        result["energy_quality"] = "reported" if _is_number(result.get("energy_j")) else quality
-        carbon_g = None if energy_j is None else self._account.ledger.carbon_g(energy_j)
-        for name, charged in (("energy_j", energy_j), ("carbon_g", carbon_g)):
-            if not _is_number(result.get(name)):
-                result[name] = charged
+        if _is_number(result.get("energy_j")):
+            result["energy_quality"] = "reported"
+        else:
+            result["energy_j"] = None if energy is None else energy.energy_j
+            result["energy_quality"] = "unavailable" if energy is None else energy.quality
+        if not _is_number(result.get("carbon_g")):
+            energy_j = result["energy_j"]
+            result["carbon_g"] = None if energy_j is None else self._account.ledger.carbon_g(metric_number(energy_j))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Charge the trial no longer."""
@@ -136,9 +139,9 @@ class _TrialLease:
         self._opening: Any = None
         self._is_known = True
 
-    def begin(self, actor: Any, trial_id: str, stage: str) -> None:
+    def begin(self, actor: Any, opener: Callable[[Any], OpenLease | None]) -> None:
         """Have the trial's own process open a lease, in line before its first step."""
-        self._opening = actor.__ray_call__.remote(partial(_open_in_actor, trial_id, stage))
+        self._opening = actor.__ray_call__.remote(opener)
 
     def energy(self) -> LeaseEnergy | None:
         """Return the energy of all attempts so far."""
@@ -172,8 +175,8 @@ class _TrialLease:
         return energy if self._earlier is None else self._earlier + energy
 
 
-def _open_in_actor(trial_id: str, stage: str, trainable: Any) -> OpenLease | None:
-    return open_lease_here(trial_id, stage, is_new=True)
+def _open_in_actor(trial_id: str, stage: str, account: str, trainable: Any) -> OpenLease | None:
+    return open_lease_here(trial_id, stage, is_new=True, account=account)
 
 
 @contextmanager

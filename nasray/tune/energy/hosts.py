@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-_TIMEOUT_S = 20.0
 
 
 def this_host() -> str:
@@ -33,30 +30,11 @@ def machine_of(host: str) -> str:
     return host.partition("-")[0]
 
 
-def hosts_of(nodes: Sequence[str]) -> dict[str, str]:
-    """Return the host of each node; a node that does not answer within 20 s, or is lost meanwhile, is left out.
+def ask_host(node: str) -> Any:
+    """Ask a node of Ray for its host, without waiting; getting the answer raises a `RayError` if the node is lost.
 
     Args:
-        nodes: Ray's ids of the nodes.
+        node: Ray's id of the node.
     """
-    here = ray.get_runtime_context().get_node_id()
-    found = {here: this_host()} if here in nodes else {}
-    ask = ray.remote(this_host)
-    answers = {
-        ask.options(
-            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(): node
-        for node in nodes
-        if node != here
-    }
-    if not answers:
-        return found
-    ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=_TIMEOUT_S)
-    for answer in ready:
-        try:
-            found[answers[answer]] = ray.get(answer)
-        except RayError:
-            continue
-    for answer in late:
-        ray.cancel(answer)
-    return found
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(this_host).options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote()

@@ -63,7 +63,7 @@ _meter: tuple[str, Any] | None = None
 """The node that this process is on, and its meter: another Ray in the same process has other nodes."""
 
 
-def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLease | None:
+def open_lease_here(owner: str, stage: str, *, is_new: bool = False, account: str | None = None) -> OpenLease | None:
     """Charge this process, with its children and what Ray reserved for it, to an owner from now on.
 
     A process works for one owner at a time: a lease of another owner ends, the same owner's goes on.
@@ -72,6 +72,8 @@ def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLeas
         owner: A trial id, or `OVERHEAD`.
         stage: Part of the work.
         is_new: Whether the same owner's lease ends as well, as that of an earlier attempt does.
+        account: The account that it belongs to, see `ClusterAccount.session`; None leaves it to the owner, or to the
+            only account that there is.
 
     Returns:
         The lease; None if no meter runs on this node.
@@ -83,15 +85,15 @@ def open_lease_here(owner: str, stage: str, *, is_new: bool = False) -> OpenLeas
     # A look-up by name takes longer than the meter's answer, and is made anew where the known meter is gone.
     node = ray.get_runtime_context().get_node_id()
     if _meter is not None and _meter[0] == node:
-        _current = _opened(_meter[1], owner, stage)
+        _current = _opened(_meter[1], owner, stage, account)
     if _current is None:
         meter = meter_of_this_host()
         _meter = None if meter is None else (node, meter)
-        _current = None if meter is None else _opened(meter, owner, stage)
+        _current = None if meter is None else _opened(meter, owner, stage, account)
     return _current
 
 
-def _opened(meter: Any, owner: str, stage: str) -> OpenLease | None:
+def _opened(meter: Any, owner: str, stage: str, account: str | None) -> OpenLease | None:
     """Return a new lease of this process; None if the meter is gone."""
     context = ray.get_runtime_context()
     reserved = _reserved(context)
@@ -105,7 +107,8 @@ def _opened(meter: Any, owner: str, stage: str) -> OpenLease | None:
     )
     try:
         lease_id = ray.get(
-            meter.open.remote(lease, _gpu_shares(context, reserved), context.get_node_id()), timeout=_TIMEOUT_S
+            meter.open.remote(lease, _gpu_shares(context, reserved), context.get_node_id(), account),
+            timeout=_TIMEOUT_S,
         )
     except (RayError, ValueError, TimeoutError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from nasray.carbon.sensors import gpu_uuids
 from nasray.tune.energy.hosts import this_host
 
 _TICK_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 _started: dict[tuple[str, str, str], Any] = {}
 """Meters by connection and host. A handle that came by name alone would not keep its actor alive."""
@@ -36,25 +39,27 @@ class MeterActor:
             self._meter.calibrate()
         self._cross_check = CrossCheck.start() if is_cross_checked else None
         self._lease_of: dict[tuple[int, float], str] = {}
-        self._node_of: dict[str, str] = {}
+        self._where: dict[str, dict[str, str | None]] = {}
+        self._problems: set[type[Exception]] = set()
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         threading.Thread(target=self._tick, name="nasray-meter", daemon=True).start()
 
-    def open(self, lease: Lease, gpus: Mapping[str, float], node: str) -> str:
+    def open(self, lease: Lease, gpus: Mapping[str, float], node: str, account: str | None = None) -> str:
         """Start to charge a lease and return its id; an earlier lease of the same process ends.
 
         Args:
             lease: The lease, without GPUs.
             gpus: Reserved fractions by Ray's GPU ids.
             node: Ray's id of the node that the process belongs to.
+            account: The account that the lease belongs to, if the process knows it.
         """
         process = (lease.pid, lease.process_created_s)
         with self._lock:
             if process in self._lease_of:
                 self._meter.close(self._lease_of[process])
             lease_id = self._meter.open(lease.with_gpus(gpu_uuids(gpus)))
-            self._lease_of[process], self._node_of[lease_id] = lease_id, node
+            self._lease_of[process], self._where[lease_id] = lease_id, {"node": node, "account": account}
             return lease_id
 
     def energy(self, lease_id: str) -> LeaseEnergy:
@@ -68,19 +73,28 @@ class MeterActor:
     def snapshot(self, since_s: float | None) -> dict[str, Any]:
         """Return everything charged so far, see `NodeMeter.snapshot`.
 
-        With the `node` of each lease, and what codecarbon says beside it.
+        With the `node` and the `account` of each lease, and what codecarbon says beside it.
         """
         with self._lock:  # a lease that is just being opened has no node yet
             snapshot = self._meter.snapshot(since_s)
             for lease_id, entry in snapshot["leases"].items():
-                entry["node"] = self._node_of[lease_id]
+                entry |= self._where[lease_id]
         if self._cross_check is not None:
             snapshot["cross_check"] = self._cross_check.compare(snapshot)
         return snapshot
 
     def _tick(self) -> None:
         while not self._is_over.wait(_TICK_S):
-            self._meter.tick()
+            try:
+                self._meter.tick()
+            except Exception as error:  # without ticks, processes that ended would be charged for ever
+                self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        """Have the first error of a kind shown where Ray shows what its processes say."""
+        if type(error) not in self._problems:
+            self._problems.add(type(error))
+            logger.warning("The energy meter goes on after a reading that failed.", exc_info=error)
 
 
 def start_meters(nodes: Mapping[str, str], *, is_cross_checked: bool) -> dict[str, tuple[Any, bool]]:

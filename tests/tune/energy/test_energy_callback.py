@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from nasray.carbon.budget import Budget
 from nasray.carbon.intensity import CarbonIntensity
+from nasray.carbon.lease import DomainEnergy, LeaseEnergy
 from nasray.carbon.ledger import EnergyLedger
 from nasray.tune.driver_callback import TrialLogs
 from nasray.tune.energy import EnergyCallback, HardwareCostCallback, metered
@@ -297,6 +299,42 @@ def test_an_account_goes_on_where_it_was(cluster, tmp_path) -> None:
     with ClusterAccount(FRANCE, folder=tmp_path, is_cross_checked=False) as account:
         assert account.spending().energy_j >= before.energy_j
         assert account.spending().hours >= hours
+
+
+@pytest.mark.parametrize(
+    ("reported", "energy_j", "carbon_g"),
+    [
+        ({"energy_j": 7.2e6}, 7.2e6, 2 * 56.0 * 1.5),
+        ({"energy_j": 7.2e6, "carbon_g": 3.0}, 7.2e6, 3.0),
+        ({"energy_j": float("nan")}, None, None),
+        ({"carbon_g": 3.0}, None, 3.0),
+    ],
+)
+def test_carbon_is_of_the_energy_beside_it(reported, energy_j, carbon_g) -> None:
+    callback = EnergyCallback(place="56", pue=1.5)
+    for charged_j in (None, 3.6e6):
+        if charged_j is not None:
+            callback._leases["t"] = Charged(charged_j)
+        result = dict(reported)
+        callback.on_trial_result(1, [], Charged.trial, result)
+        is_own = energy_j is not None
+        expected_j = energy_j if is_own else charged_j
+        expected_g = (None if expected_j is None else 56.0 * 1.5) if carbon_g is None else carbon_g
+        assert (result["energy_j"], result["carbon_g"]) == (expected_j, pytest.approx(expected_g))
+        assert result["energy_quality"] == ("reported" if is_own else "estimated" if charged_j else "unavailable")
+
+
+class Charged:
+    """A trial's lease that was charged something."""
+
+    trial = SimpleNamespace(trial_id="t")
+
+    def __init__(self, energy_j):
+        domains = {"cpu": DomainEnergy(energy_j=energy_j, quality="estimated", source="test")}
+        self.charged = LeaseEnergy(owner="t", stage="trial", domains=domains, duration_s=1.0)
+
+    def energy(self):
+        return self.charged
 
 
 def test_unknown_places_are_refused() -> None:
