@@ -26,9 +26,10 @@ from nasray.training.evaluate import evaluate
 from nasray.training.network_evaluation import NetworkEvaluationConfig, NetworkEvaluator
 from nasray.tune.candidate_result import read_evaluation, write_evaluation
 from nasray.tune.energy.callback import EnergyCallback
+from nasray.tune.problems.candidate_counter import CandidateCounter
 from nasray.tune.problems.function import _evaluate
 from nasray.tune.problems.shared import SharedProblem
-from nasray.tune.problems.trained import CandidateCounter, TrainedProblem
+from nasray.tune.problems.trained import TrainedProblem
 from nasray.tune.search_api import Training, search
 from nasray.tune.search_record import evaluation_row, recorded_evaluation
 from nasray.tune.search_result import SearchResult

@@ -14,8 +14,8 @@ from nasray.spaces.space import SearchSpace
 from nasray.strategies.candidate_search import CandidateSearch
 from nasray.tune.candidate_search_run import run_search
 from nasray.tune.energy.calibration import Calibration
+from nasray.tune.problems.candidate_counter import CandidateCounter
 from nasray.tune.problems.problem import Place, Problem, Work
-from nasray.tune.problems.trained import CandidateCounter
 from nasray.tune.session import ray_session
 from nasray.tune.workers import Workers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,6 @@ from nasray.architecture import Architecture
 from nasray.archive import ParetoArchive
 from nasray.carbon.fu2021 import CarbonFactors
 from nasray.data import ImageData
-from nasray.evaluation import Evaluation
 from nasray.formulations import Formulation
 from nasray.hardware.device import DeviceFingerprint
 from nasray.hardware.inference_energy import InferenceEnergy, measure_inference_energy
@@ -32,7 +31,6 @@ from nasray.spaces.elastic_space import ElasticSpace
 from nasray.spaces.mobile import MobileSpace
 from nasray.spaces.multi_scale import MultiScaleSpace
 from nasray.strategies.candidate_search import CandidateSearch
-from nasray.strategies.strategy import Trial
 from nasray.training.config import TrainingConfig
 from nasray.training.network_evaluation import METRICS, NetworkEvaluationConfig, NetworkEvaluator, check_cost_names
 from nasray.tune.candidate_result import RESERVED, candidate_architecture
@@ -42,8 +40,8 @@ from nasray.tune.energy.hardware_callback import HardwareCostCallback
 from nasray.tune.energy.lifetime_callback import LIFETIME, LifetimeCarbonCallback
 from nasray.tune.energy.settings import CHARGED, EnergySettings
 from nasray.tune.measured_again import Remeasure
+from nasray.tune.problems.candidate_counter import CandidateCounter
 from nasray.tune.problems.problem import ACCURACY, Place, Problem, Work
-from nasray.tune.progress import Bar
 from nasray.tune.session import ray_session
 from nasray.tune.workers import Workers
 
@@ -279,31 +277,3 @@ def _on_one_thread(evaluator: NetworkEvaluator) -> Callable[[Architecture], floa
             return evaluator.inference_time_s(architecture)
 
     return measure
-
-
-class CandidateCounter:
-    """Moves a progress bar with every evaluation, and shows the best accuracy that keeps to the constraints.
-
-    Args:
-        bar: Which.
-        rows: What was recorded before.
-        formulation: Whose constraints.
-    """
-
-    def __init__(self, bar: Bar, rows: Sequence[Mapping[str, Any]], formulation: Formulation) -> None:
-        self._bar, self._formulation = bar, formulation
-        self._done, self._new, self._best = len(rows), 0, 0.0
-        for row in rows:
-            self._note(str(row.get("status")), row.get("metrics") or {})
-
-    def __call__(self, trial: Trial, evaluation: Evaluation) -> None:
-        """Count a candidate."""
-        self._done, self._new = self._done + 1, self._new + 1
-        self._note(evaluation.status, evaluation.metrics)
-        best = [f"best {self._best:.1%}"] if self._best else []
-        self._bar.move(self._done, f"{self._new / self._bar.seconds:.2f} candidates/s", *best)
-
-    def _note(self, status: str, metrics: Mapping[str, float]) -> None:
-        needed = {"accuracy", *(limit.metric for limit in self._formulation.constraints)}
-        if status == "ok" and needed <= metrics.keys() and self._formulation.violation(metrics) == 0:
-            self._best = max(self._best, metrics["accuracy"])
