@@ -156,7 +156,9 @@ class RunDirectory:
             )
         self.evaluations()  # damage in the middle shows before anything else is done
         objectives = self.run.get("front_objectives")
-        if objectives and not _holds_object(self.path / _FRONT):
+        # A run that has not come to its end has no front yet, though it says what it is after.
+        was_written = (self.path / _FRONT).exists() or self.run.get("status") == "done"
+        if objectives and was_written and not _holds_object(self.path / _FRONT):
             self.write_front(objectives)
             done.append(f"{_FRONT} was missing or damaged and is written anew from {_EVALUATIONS}.")
         return done

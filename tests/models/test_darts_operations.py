@@ -18,6 +18,7 @@ def test_every_operation_keeps_channels_and_halves_to_the_larger_half(name, stri
 
 
 def test_operations_do_what_their_names_say():
+    torch.manual_seed(0)  # a ReLU may hide what a kernel reaches
     x = torch.randn(2, 4, 6, 6)
     assert torch.equal(operation("none", 4, 2)(x), torch.zeros(2, 4, 3, 3))
     assert operation("skip_connect", 4)(x) is x
